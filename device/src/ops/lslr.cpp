@@ -1,0 +1,9 @@
+// Firmware kernels of lslr, one object file.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#include "fewstep/rules/sgd.h"
+
+#include "../op_table.h"
+
+FEWSTEP_DEFINE_RULE(Lslr, fewstep_op_lslr);

@@ -1,0 +1,9 @@
+// Firmware kernels of meta_sgd, one object file.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#include "fewstep/rules/sgd.h"
+
+#include "../op_table.h"
+
+FEWSTEP_DEFINE_RULE(MetaSgd, fewstep_op_meta_sgd);

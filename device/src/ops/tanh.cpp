@@ -1,0 +1,9 @@
+// Firmware kernels of tanh, one object file.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#include "fewstep/layers/activation.h"
+
+#include "../op_table.h"
+
+FEWSTEP_DEFINE_PLAIN_LAYER(Tanh, fewstep_op_tanh);

@@ -1,0 +1,32 @@
+// How a session divides its arena: the one place that counts its bytes.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#ifndef FEWSTEP_DEVICE_SRC_SESSION_LAYOUT_H_
+#define FEWSTEP_DEVICE_SRC_SESSION_LAYOUT_H_
+
+#include "fewstep/device/session.h"
+
+namespace fewstep {
+
+/// The arena: workspace_floats of workspace, then n_buffers vectors of P
+/// floats. Options with their defaults filled in.
+struct Layout {
+  uint32_t tile;
+  uint32_t max_support;
+  uint32_t max_predict;
+  uint32_t max_steps;
+  uint8_t n_buffers;
+  size_t workspace_floats;
+  size_t bytes;
+};
+
+/// Plans a session. kBadArgument when an option is out of range or the size
+/// overflows; `*layout` is then unchanged.
+Status plan_session(const Capsule& capsule,
+                    const SessionOptions& options,
+                    Layout* layout);
+
+}  // namespace fewstep
+
+#endif  // FEWSTEP_DEVICE_SRC_SESSION_LAYOUT_H_

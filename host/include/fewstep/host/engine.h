@@ -1,0 +1,72 @@
+// An engine computes meta-gradients: on the CPU (cpu_engine.h), next on a GPU.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#ifndef FEWSTEP_HOST_ENGINE_H_
+#define FEWSTEP_HOST_ENGINE_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "fewstep/host/meta_gradient.h"
+#include "fewstep/host/task_source.h"
+#include "fewstep/network.h"
+#include "fewstep/rules/rule.h"
+
+namespace fewstep::host {
+
+/// What an engine is built for. Everything pointed to outlives it.
+struct EngineConfig {
+  const Network* network;
+  const Rule* rule;
+  Objective objective;
+  const TaskSource* source;
+  uint64_t seed;
+  uint32_t n_threads;  ///< 0: one a core.
+};
+
+/// Outcome of one meta-gradient.
+struct MetaStep {
+  double query_loss;    ///< Mean over tasks, after adaptation.
+  double support_loss;  ///< Mean over tasks, before it (at theta_0).
+  uint32_t n_dropped;   ///< Tasks left out: a loss or gradient not finite.
+};
+
+/// Outcome of an evaluation, one entry a task, in task order.
+struct TaskScores {
+  std::vector<float> loss;      ///< Query loss after adaptation.
+  std::vector<float> accuracy;  ///< Share of queries right; classification.
+};
+
+class Engine {
+ public:
+  virtual ~Engine() = default;
+
+  /// d_theta [P] and d_phi [n_phi] = the mean over the tasks of `iteration` of
+  /// the meta-gradient at (theta, phi). Tasks are summed in task order, so the
+  /// result does not depend on threads or lanes; the mean is over tasks not
+  /// dropped. All zero when every task was.
+  virtual MetaStep meta_gradient(const float* theta,
+                                 const float* phi,
+                                 uint64_t iteration,
+                                 uint32_t n_tasks,
+                                 float* d_theta,
+                                 float* d_phi) = 0;
+
+  /// Adapts to tasks 0 .. n_tasks - 1 of `split` and scores their queries,
+  /// together (with batch_norm: transductively).
+  virtual TaskScores evaluate(const float* theta,
+                              const float* phi,
+                              Split split,
+                              uint32_t n_tasks) = 0;
+};
+
+/// The CPU engine: kLanes tasks at a time, one worker a thread.
+///
+/// @throws Error kResource when the processor lacks what it is compiled for.
+std::unique_ptr<Engine> make_cpu_engine(const EngineConfig& config);
+
+}  // namespace fewstep::host
+
+#endif  // FEWSTEP_HOST_ENGINE_H_

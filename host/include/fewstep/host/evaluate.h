@@ -1,0 +1,47 @@
+// Judging a capsule: adapt and predict with the firmware library itself, on the
+// values as stored.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#ifndef FEWSTEP_HOST_EVALUATE_H_
+#define FEWSTEP_HOST_EVALUATE_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "fewstep/host/capsule_writer.h"
+#include "fewstep/host/statistics.h"
+#include "fewstep/host/task_source.h"
+
+namespace fewstep::host {
+
+struct EvaluateOptions {
+  uint32_t n_tasks = 1000;
+  uint64_t seed = 1;
+  uint32_t steps = 0;          ///< 0: the capsule's.
+  bool one_at_a_time = false;  ///< Predict each query alone, as firmware does.
+  uint32_t n_threads = 0;      ///< 0: one a core.
+};
+
+/// Scores over tasks of the test split. "before" is the same network without
+/// adaptation, at theta_0. Losses and accuracies are of the query set.
+struct Evaluation {
+  Interval loss, loss_before;
+  Interval accuracy, accuracy_before;  ///< Classification only.
+  bool classification = false;
+  bool transductive = false;  ///< Queries shared statistics (batch_norm).
+  uint32_t n_tasks = 0;
+  uint32_t n_diverged = 0;  ///< Left out of the means.
+};
+
+/// Adapts `file` to `n_tasks` test tasks of `source` and scores their queries.
+///
+/// @throws Error  kBadData: the capsule's network does not fit the tasks.
+///                kNumeric: every task diverged.
+Evaluation evaluate(const CapsuleFile& file,
+                    const TaskSource& source,
+                    const EvaluateOptions& options);
+
+}  // namespace fewstep::host
+
+#endif  // FEWSTEP_HOST_EVALUATE_H_

@@ -1,0 +1,63 @@
+// Checking a meta-gradient in double precision.
+//
+// The sweep of meta_gradient.h against calculations that share no derivative
+// code with it: the tangent of the whole inner loop at dual numbers, and
+// central differences of the query loss after adaptation.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#ifndef FEWSTEP_HOST_GRADCHECK_H_
+#define FEWSTEP_HOST_GRADCHECK_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "fewstep/host/episode.h"
+#include "fewstep/network.h"
+#include "fewstep/rules/rule.h"
+
+namespace fewstep::host {
+
+struct GradcheckOptions {
+  uint32_t steps = 1;
+  uint64_t seed = 1;
+  uint32_t n_directions = 4;  ///< Random directions of the tangent checks.
+  /// Coordinates of each quantity that central differences take, drawn at
+  /// random; 0: all of them.
+  uint32_t n_coordinates = 200;
+};
+
+/// One comparison of numbers a (the sweep's) and n (the check's) as vectors:
+/// passes when |a - n| <= tolerance |a|.
+struct GradcheckResult {
+  std::string check;     ///< "tangent", "first-order tangent", "differences".
+  std::string quantity;  ///< "theta" or "phi".
+  double error;          ///< |a - n| / |a|
+  double tolerance;
+  uint32_t n_values;   ///< Directions or coordinates compared.
+  uint32_t n_skipped;  ///< Coordinates left out: a comparison (relu, max pool)
+                       ///< came out differently at the two points.
+  bool passed;         ///< Also false when over 1 % were skipped.
+};
+
+/// Checks the meta-gradient of `network` and `rule` on one episode at
+/// initialization `theta` [P] and rule values `phi` [n_phi]:
+///
+/// - "tangent": second order against the tangent of the whole inner loop in
+///   random directions, tolerance 1e-11;
+/// - "first-order tangent": first order against the same tangent with every
+///   g_k and loss_k held constant, tolerance 1e-11;
+/// - "differences": second order against central differences, h = 1e-5,
+///   tolerance 1e-6, coordinate by coordinate.
+std::vector<GradcheckResult> gradcheck(const Network& network,
+                                       const Rule& rule,
+                                       const Episode& episode,
+                                       const EpisodeShape& shape,
+                                       const std::vector<double>& theta,
+                                       const std::vector<double>& phi,
+                                       const GradcheckOptions& options);
+
+}  // namespace fewstep::host
+
+#endif  // FEWSTEP_HOST_GRADCHECK_H_

@@ -1,0 +1,297 @@
+// gradcheck() over any set of operations, so that tests can plant a fault in
+// one and see the checks fail.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#ifndef FEWSTEP_HOST_GRADCHECK_IMPL_H_
+#define FEWSTEP_HOST_GRADCHECK_IMPL_H_
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <span>
+#include <vector>
+
+#include "fewstep/executor/serial.h"
+#include "fewstep/host/gradcheck.h"
+#include "fewstep/host/meta_gradient.h"
+#include "fewstep/host/philox.h"
+#include "fewstep/host/probe.h"
+#include "fewstep/inner_loop.h"
+#include "fewstep/ops.h"
+
+namespace fewstep::host {
+
+/// An episode's sets with inputs of type X.
+template <class X>
+struct CheckedEpisode {
+  std::vector<X> support_x, query_x, support_targets, query_targets;
+  const Episode* episode;
+  EpisodeShape shape;
+
+  CheckedEpisode(const Episode& e, const EpisodeShape& s)
+      : episode(&e), shape(s) {
+    const auto convert = [](const std::vector<float>& from) {
+      std::vector<X> to;
+      for (const float v : from) to.push_back(constant<X>(v));
+      return to;
+    };
+    support_x = convert(e.support_x);
+    query_x = convert(e.query_x);
+    support_targets = convert(e.support_targets);
+    query_targets = convert(e.query_targets);
+  }
+  template <class T>
+  Batch<T> support() const {
+    const bool c = shape.classification;
+    return {support_x.data(),
+            c ? episode->support_labels.data() : nullptr,
+            c ? nullptr : support_targets.data(),
+            shape.n_support};
+  }
+  template <class T>
+  Batch<T> query() const {
+    const bool c = shape.classification;
+    return {query_x.data(),
+            c ? episode->query_labels.data() : nullptr,
+            c ? nullptr : query_targets.data(),
+            shape.n_query};
+  }
+};
+
+/// Query loss after `steps` steps from theta at number type T. Every g_k and
+/// loss_k passes through `edit` before the rule sees it.
+template <class T, class Ops, class X, class Edit>
+T loss_after_adaptation(const Ops& ops,
+                        const Network& network,
+                        const Rule& rule,
+                        uint32_t steps,
+                        const CheckedEpisode<X>& episode,
+                        std::vector<T> theta,
+                        const std::vector<T>& phi,
+                        const Edit& edit) {
+  const SerialExecutor e;
+  const uint32_t tile =
+      std::max(episode.shape.n_support, episode.shape.n_query);
+  std::vector<T> values(workspace_values(network, tile));
+  const Workspace<T> ws = {values.data(), tile};
+  std::vector<T> next(theta.size());
+  for (uint32_t k = 0; k < steps; ++k) {
+    const PlainView<T> view = {theta.data()};
+    gradient(e,
+             ops,
+             network,
+             view,
+             ws,
+             episode.template support<T>(),
+             next.data());
+    for (T& g : next) edit(&g);
+    T loss = *batch_loss(ws);
+    edit(&loss);
+    RuleCall<T> call = {};
+    call.network = &network;
+    call.rule = &rule;
+    call.step = k;
+    call.loss = &loss;
+    call.grad = next.data();
+    update(e, ops, call, view, PlainView<T>{phi.data()});
+    theta.swap(next);
+  }
+  mean_loss(e,
+            ops,
+            network,
+            PlainView<T>{theta.data()},
+            ws,
+            episode.template query<T>());
+  return *batch_loss(ws);
+}
+
+/// gradcheck() (gradcheck.h) with the sweep run over `ops`; the checks it is
+/// compared with always run over the library's own operations.
+template <class Ops>
+class Gradcheck {
+ public:
+  Gradcheck(const Ops& ops,
+            const Network& network,
+            const Rule& rule,
+            const Episode& episode,
+            const EpisodeShape& shape,
+            const std::vector<double>& theta,
+            const std::vector<double>& phi,
+            const GradcheckOptions& options)
+      : ops_(ops),
+        network_(network),
+        rule_(rule),
+        episode_(episode, shape),
+        probed_(episode, shape),
+        theta_(theta),
+        phi_(phi),
+        options_(options) {}
+
+  std::vector<GradcheckResult> run() {
+    std::vector<GradcheckResult> results;
+    sweep(true);
+    tangents("tangent", false, &results);
+    differences("theta", d_theta_, 0, &results);
+    differences("phi", d_phi_, theta_.size(), &results);
+    sweep(false);
+    tangents("first-order tangent", true, &results);
+    return results;
+  }
+
+ private:
+  using D = Dual<double>;
+
+  // Fills d_theta_ and d_phi_.
+  void sweep(bool second_order) {
+    Objective objective;
+    objective.steps = options_.steps;
+    objective.second_order = second_order;
+    MetaGradient<double> m(network_,
+                           rule_,
+                           objective,
+                           episode_.shape.n_support,
+                           episode_.shape.n_query);
+    m.run(SerialExecutor(),
+          ops_,
+          PlainView<double>{theta_.data()},
+          PlainView<double>{phi_.data()},
+          episode_.template support<double>(),
+          episode_.template query<double>());
+    d_theta_ = m.theta_bar();
+    d_phi_ = m.phi_bar();
+  }
+
+  static double norm(std::span<const double> v) {
+    double sum = 0.0;
+    for (const double x : v) sum += x * x;
+    return std::sqrt(sum);
+  }
+
+  static GradcheckResult compare(const char* check,
+                                 const char* quantity,
+                                 const std::vector<double>& a,
+                                 std::vector<double> n,
+                                 double tolerance,
+                                 uint32_t n_skipped) {
+    for (size_t i = 0; i < a.size(); ++i) n[i] -= a[i];
+    GradcheckResult r;
+    r.check = check;
+    r.quantity = quantity;
+    // |a| = 0 passes only against exact zeros.
+    const double size = norm(a);
+    const double difference = norm(n);
+    r.error = difference == 0.0 ? 0.0 : difference / size;
+    r.tolerance = tolerance;
+    r.n_values = static_cast<uint32_t>(a.size());
+    r.n_skipped = n_skipped;
+    r.passed = r.error <= tolerance &&
+               n_skipped * 100 <= a.size() + n_skipped;
+    return r;
+  }
+
+  // The sweep's gradient times random directions, against the tangent of the
+  // inner loop: of theta alone and of phi alone.
+  void tangents(const char* check,
+                bool first_order,
+                std::vector<GradcheckResult>* results) {
+    Random random(options_.seed, 0, 0, Purpose::kCheck);
+    for (const bool of_theta : {true, false}) {
+      const std::vector<double>& gradient = of_theta ? d_theta_ : d_phi_;
+      std::vector<double> a, n;
+      for (uint32_t j = 0; j < options_.n_directions; ++j) {
+        std::vector<D> theta, phi;
+        for (const double v : theta_) theta.push_back({v, 0.0});
+        for (const double v : phi_) phi.push_back({v, 0.0});
+        double product = 0.0;
+        std::vector<D>& moved = of_theta ? theta : phi;
+        for (size_t i = 0; i < moved.size(); ++i) {
+          moved[i].tangent = static_cast<double>(random.normal());
+          product += gradient[i] * moved[i].tangent;
+        }
+        a.push_back(product);
+        n.push_back(loss_after_adaptation(AllOps(),
+                                          network_,
+                                          rule_,
+                                          options_.steps,
+                                          episode_,
+                                          theta,
+                                          phi,
+                                          [&](D* g) {
+                                            if (first_order) g->tangent = 0.0;
+                                          })
+                        .tangent);
+      }
+      results->push_back(
+          compare(check, of_theta ? "theta" : "phi", a, n, 1e-11, 0));
+    }
+  }
+
+  void differences(const char* quantity,
+                   const std::vector<double>& gradient,
+                   size_t offset,
+                   std::vector<GradcheckResult>* results) {
+    constexpr double kStep = 1e-5;
+    const uint32_t n_all = static_cast<uint32_t>(gradient.size());
+    std::vector<uint32_t> at(n_all);
+    std::iota(at.begin(), at.end(), 0U);
+    if (options_.n_coordinates != 0 && options_.n_coordinates < n_all) {
+      Random random(options_.seed, 1, 0, Purpose::kCheck);
+      random.shuffle(at);
+      at.resize(options_.n_coordinates);
+    }
+    std::vector<Probe> point;
+    for (const double v : theta_) point.push_back({v});
+    for (const double v : phi_) point.push_back({v});
+    const auto loss = [&](size_t i, double step, uint64_t* pattern) {
+      const double value = point[i].v;
+      point[i].v = value + step;
+      const auto middle =
+          point.begin() + static_cast<std::ptrdiff_t>(theta_.size());
+      probe_pattern = 0;
+      const double l =
+          loss_after_adaptation(AllOps(),
+                                network_,
+                                rule_,
+                                options_.steps,
+                                probed_,
+                                std::vector<Probe>(point.begin(), middle),
+                                std::vector<Probe>(middle, point.end()),
+                                [](Probe*) {})
+              .v;
+      *pattern = probe_pattern;
+      point[i].v = value;
+      return l;
+    };
+    std::vector<double> a, n;
+    uint32_t n_skipped = 0;
+    for (const uint32_t i : at) {
+      uint64_t above = 0;
+      uint64_t below = 0;
+      const double up = loss(offset + i, kStep, &above);
+      const double down = loss(offset + i, -kStep, &below);
+      if (above != below) {
+        ++n_skipped;
+        continue;
+      }
+      a.push_back(gradient[i]);
+      n.push_back((up - down) / (2.0 * kStep));
+    }
+    results->push_back(
+        compare("differences", quantity, a, n, 1e-6, n_skipped));
+  }
+
+  const Ops& ops_;
+  const Network& network_;
+  const Rule& rule_;
+  CheckedEpisode<double> episode_;
+  CheckedEpisode<Probe> probed_;
+  const std::vector<double>& theta_;
+  const std::vector<double>& phi_;
+  GradcheckOptions options_;
+  std::vector<double> d_theta_, d_phi_;
+};
+
+}  // namespace fewstep::host
+
+#endif  // FEWSTEP_HOST_GRADCHECK_IMPL_H_

@@ -1,0 +1,52 @@
+// Outer optimizers: how meta-gradients move the initialization and the rule.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#ifndef FEWSTEP_HOST_OPTIMIZER_H_
+#define FEWSTEP_HOST_OPTIMIZER_H_
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "fewstep/host/recipe.h"
+
+namespace fewstep::host {
+
+/// Everything the outer loop learns and remembers: what a checkpoint holds.
+struct OuterState {
+  std::vector<float> theta;  ///< Initialization, [P].
+  std::vector<float> phi;    ///< The rule's learned values, [n_phi].
+  std::vector<float> m, v;   ///< Adam's moments, [P + n_phi]; else empty.
+  float beta1_power = 1.0F;  ///< beta1^t and beta2^t, by running product.
+  float beta2_power = 1.0F;
+  int64_t iteration = 0;  ///< Steps done.
+
+  /// The best validation so far: accuracy for classes, else minus the loss.
+  float best_score = -INFINITY;
+  int64_t best_iteration = -1;  ///< -1: none.
+};
+
+/// Rate of iteration `iteration` (0-based) of `n`: constant, or
+/// min + (rate - min) (1 + cos(pi iteration / n)) / 2.
+float scheduled_rate(const OuterRecipe& outer, int64_t iteration);
+
+/// One step on theta and, if `learn_phi`, phi, with gradients d_theta [P] and
+/// d_phi [n_phi], which are overwritten:
+///
+///   clip   g <- g min(1, clip_norm / |g|), |g| over everything learned
+///   sgd    x <- x - rate g
+///   adam   m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
+///          x <- x - rate m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
+///
+/// (Kingma & Ba 2015.) In float throughout, each operation rounded once: the
+/// same on every engine. Returns |g| before clipping.
+float outer_step(const OuterRecipe& outer,
+                 bool learn_phi,
+                 std::vector<float>& d_theta,
+                 std::vector<float>& d_phi,
+                 OuterState* state);
+
+}  // namespace fewstep::host
+
+#endif  // FEWSTEP_HOST_OPTIMIZER_H_

@@ -1,0 +1,27 @@
+// The task source a recipe asks for.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#ifndef FEWSTEP_HOST_TASK_FACTORY_H_
+#define FEWSTEP_HOST_TASK_FACTORY_H_
+
+#include <memory>
+
+#include "fewstep/host/recipe.h"
+#include "fewstep/host/task_source.h"
+
+namespace fewstep::host {
+
+/// Opens the recipe's data and checks that its episodes fit its network.
+///
+/// `episodes` with a validation or a test file serves each split from its own
+/// file (the training file where there is none); n_tasks() is then the test
+/// split's.
+///
+/// Errors: kBadData when data is missing or unusable, kUsage when it
+/// contradicts the recipe (too few classes, images or outputs).
+std::unique_ptr<TaskSource> make_task_source(const Recipe& recipe);
+
+}  // namespace fewstep::host
+
+#endif  // FEWSTEP_HOST_TASK_FACTORY_H_

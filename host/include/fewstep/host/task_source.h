@@ -1,0 +1,79 @@
+// Where tasks come from. Start here to add a task source: derive from
+// TaskSource, draw from Random(seed, iteration, task, ...) and nothing else.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#ifndef FEWSTEP_HOST_TASK_SOURCE_H_
+#define FEWSTEP_HOST_TASK_SOURCE_H_
+
+#include <cstdint>
+
+#include "fewstep/host/episode.h"
+#include "fewstep/host/philox.h"
+
+namespace fewstep::host {
+
+/// Which tasks: to learn from, to choose by, to report.
+enum class Split : uint8_t { kTrain, kValidation, kTest };
+
+/// "train", "validation" or "test".
+constexpr const char* to_string(Split split) {
+  switch (split) {
+    case Split::kTrain: return "train";
+    case Split::kValidation: return "validation";
+    case Split::kTest: return "test";
+  }
+  return "unknown split";
+}
+
+/// The random stream of a task: never shared between splits.
+constexpr Purpose episode_purpose(Split split) {
+  switch (split) {
+    case Split::kTrain: return Purpose::kTrainEpisode;
+    case Split::kValidation: return Purpose::kValidationEpisode;
+    case Split::kTest: return Purpose::kTestEpisode;
+  }
+  return Purpose::kTrainEpisode;
+}
+
+/// A family of tasks. Immutable once built: every member may be called from
+/// any number of threads at once.
+class TaskSource {
+ public:
+  TaskSource() = default;
+  TaskSource(const TaskSource&) = delete;
+  TaskSource& operator=(const TaskSource&) = delete;
+  virtual ~TaskSource() = default;
+
+  /// Sizes of every episode, whatever its split.
+  virtual const EpisodeShape& shape() const = 0;
+
+  /// Shape of one example (c, h, w).
+  virtual InputShape input_shape() const = 0;
+
+  /// `*out` is task `task` of iteration `iteration`: a function of these
+  /// arguments alone, the same on every host and for any number of threads.
+  ///
+  /// Every value is finite and every label below shape().ways. Allocates only
+  /// when a vector of `*out` is shorter than it has to be, so a reused episode
+  /// costs no allocation.
+  ///
+  /// @throws Error kUsage when the split has no tasks; see check().
+  virtual void sample(Split split,
+                      uint64_t seed,
+                      uint64_t iteration,
+                      uint32_t task,
+                      Episode* out) const = 0;
+
+  /// Returns if `split` has tasks; to be called before a long run.
+  ///
+  /// @throws Error kUsage, saying which setting of the recipe is missing.
+  virtual void check(Split split) const { static_cast<void>(split); }
+
+  /// Distinct tasks there are; 0 when they are drawn and do not run out.
+  virtual uint64_t n_tasks() const { return 0; }
+};
+
+}  // namespace fewstep::host
+
+#endif  // FEWSTEP_HOST_TASK_SOURCE_H_

@@ -1,0 +1,90 @@
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#include "fewstep/host/evaluate.h"
+
+#include <algorithm>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "../cpu/worker_pool.h"
+#include "fewstep/host/adapter.h"
+#include "fewstep/host/error.h"
+#include "fewstep/numerics/real.h"
+
+namespace fewstep::host {
+namespace {
+
+struct Scores {
+  bool diverged = false;
+  Score before, after;
+};
+
+std::vector<float> losses(const std::vector<Scores>& tasks, bool after) {
+  std::vector<float> values;
+  for (const Scores& t : tasks) {
+    if (!t.diverged) values.push_back(after ? t.after.loss : t.before.loss);
+  }
+  return values;
+}
+
+std::vector<float> accuracies(const std::vector<Scores>& tasks, bool after) {
+  std::vector<float> values;
+  for (const Scores& t : tasks) {
+    if (!t.diverged) {
+      values.push_back(after ? t.after.accuracy : t.before.accuracy);
+    }
+  }
+  return values;
+}
+
+}  // namespace
+
+Evaluation evaluate(const CapsuleFile& file,
+                    const TaskSource& source,
+                    const EvaluateOptions& options) {
+  source.check(Split::kTest);
+  const uint32_t n_threads =
+      options.n_threads != 0
+          ? options.n_threads
+          : std::max(1U, std::thread::hardware_concurrency());
+  WorkerPool pool(n_threads);
+  std::vector<std::unique_ptr<Adapter>> adapters;
+  for (uint32_t w = 0; w < n_threads; ++w) {
+    adapters.push_back(std::make_unique<Adapter>(
+        file, source.shape(), options.steps, options.one_at_a_time));
+  }
+  std::vector<Episode> episodes(n_threads);
+  std::vector<Scores> tasks(options.n_tasks);
+  pool.run(options.n_tasks, [&](uint32_t t, uint32_t w) {
+    source.sample(Split::kTest, options.seed, 0, t, &episodes[w]);
+    Scores& s = tasks[t];
+    adapters[w]->reset();
+    s.before = adapters[w]->score(episodes[w]);
+    s.diverged = !adapters[w]->adapt(episodes[w]);
+    if (!s.diverged) s.after = adapters[w]->score(episodes[w]);
+    if (!is_finite(s.after.loss)) s.diverged = true;
+  });
+
+  Evaluation e;
+  e.classification = source.shape().classification;
+  e.transductive =
+      file.capsule.network.transductive != 0 && !options.one_at_a_time;
+  e.n_tasks = options.n_tasks;
+  e.n_diverged = static_cast<uint32_t>(std::count_if(
+      tasks.begin(), tasks.end(), [](const Scores& s) { return s.diverged; }));
+  if (e.n_diverged == e.n_tasks) {
+    throw Error(Exit::kNumeric,
+                "adaptation diverged on every task; meta-train with a lower "
+                "inner.rate");
+  }
+  e.loss = interval_of(losses(tasks, true));
+  e.loss_before = interval_of(losses(tasks, false));
+  if (e.classification) {
+    e.accuracy = interval_of(accuracies(tasks, true));
+    e.accuracy_before = interval_of(accuracies(tasks, false));
+  }
+  return e;
+}
+
+}  // namespace fewstep::host

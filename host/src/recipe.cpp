@@ -1,0 +1,507 @@
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#include "fewstep/host/recipe.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+#include "fewstep/host/error.h"
+#include "fewstep/host/file.h"
+#include "fewstep/host/network_builder.h"
+#include "recipe_reader.h"
+
+namespace fewstep::host {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr double kAny = 1e38;     // Any finite float.
+constexpr int kMaxCount = 65535;  // Examples, classes and units are 16-bit.
+
+template <class E>
+using Choices = std::span<const std::pair<const char*, E>>;
+
+constexpr std::pair<const char*, TaskKind> kSources[] = {
+    {"images", TaskKind::kImages},
+    {"sinusoid", TaskKind::kSinusoid},
+    {"episodes", TaskKind::kEpisodes}};
+constexpr std::pair<const char*, SinusoidFamily> kFamilies[] = {
+    {"maml", SinusoidFamily::kMaml}, {"meta_sgd", SinusoidFamily::kMetaSgd}};
+constexpr std::pair<const char*, LayerOp> kLayers[] = {
+    {"dense", LayerOp::kDense},
+    {"conv2d", LayerOp::kConv2d},
+    {"relu", LayerOp::kRelu},
+    {"tanh", LayerOp::kTanh},
+    {"max_pool", LayerOp::kMaxPool},
+    {"global_avg_pool", LayerOp::kGlobalAvgPool},
+    {"flatten", LayerOp::kFlatten},
+    {"group_norm", LayerOp::kGroupNorm},
+    {"batch_norm", LayerOp::kBatchNorm}};
+constexpr std::pair<const char*, LossOp> kLosses[] = {
+    {"softmax_cross_entropy", LossOp::kSoftmaxCrossEntropy},
+    {"mean_squared_error", LossOp::kMeanSquaredError}};
+constexpr std::pair<const char*, RuleOp> kRules[] = {
+    {"sgd", RuleOp::kSgd},
+    {"lslr", RuleOp::kLslr},
+    {"meta_sgd", RuleOp::kMetaSgd}};
+constexpr std::pair<const char*, OuterOptimizer> kOptimizers[] = {
+    {"adam", OuterOptimizer::kAdam}, {"sgd", OuterOptimizer::kSgd}};
+constexpr std::pair<const char*, Schedule> kSchedules[] = {
+    {"constant", Schedule::kConstant}, {"cosine", Schedule::kCosine}};
+constexpr std::pair<const char*, Storage> kInitStorages[] = {
+    {"f32", Storage::kF32}, {"f16", Storage::kF16}};
+constexpr std::pair<const char*, Storage> kRateStorages[] = {
+    {"f32", Storage::kF32}, {"f16", Storage::kF16}, {"log8", Storage::kLog8}};
+constexpr std::pair<const char*, Keep> kKeeps[] = {{"best", Keep::kBest},
+                                                   {"last", Keep::kLast}};
+constexpr std::pair<const char*, bool> kAdapts[] = {{"all", true}};
+
+// Every table's keys. Those of [task] depend on its source, those of a layer
+// on its operation.
+const KeyTable& keys() {
+  static const KeyTable all = {
+      {"the top level",
+       {"name", "seed", "task", "network", "inner", "outer", "capsule", "run"}},
+      {"[network]", {"input", "layers", "loss"}},
+      {"[inner]", {"rule", "steps", "rate", "learn_rate", "order", "adapt"}},
+      {"[outer]",
+       {"optimizer",
+        "rate",
+        "schedule",
+        "min_rate",
+        "tasks",
+        "iterations",
+        "clip_norm",
+        "betas",
+        "eps"}},
+      {"[capsule]",
+       {"init", "rates", "support_max", "predict_max", "steps", "golden"}},
+      {"[run]",
+       {"validate_every",
+        "validate_tasks",
+        "threads",
+        "checkpoint_every",
+        "init_from",
+        "keep"}},
+      {"[task] of source \"images\"",
+       {"source",
+        "path",
+        "size",
+        "invert",
+        "rotations",
+        "split",
+        "ways",
+        "shots",
+        "queries"}},
+      {"[task] of source \"sinusoid\"",
+       {"source", "family", "shots", "queries"}},
+      {"[task] of source \"episodes\"",
+       {"source", "path", "validation_path", "test_path"}},
+      {"task.split", {"train", "validation", "test", "seed"}},
+  };
+  return all;
+}
+
+fs::path recipe_folder(const Recipe& recipe) {
+  return fs::absolute(recipe.file).parent_path();
+}
+
+TableReader reader(const toml::table& table,
+                   const std::string& path,
+                   const std::string& name) {
+  return TableReader(table, path, keys().at(name), "", keys());
+}
+
+// The absolute path of a file that is there; else as written, so that work
+// which needs no data can go on.
+std::string resolve(const Recipe& recipe, const std::string& path) {
+  if (path.empty()) return path;
+  try {
+    return fs::absolute(resolve_data_path(path, recipe_folder(recipe)))
+        .lexically_normal()
+        .string();
+  } catch (const Error&) {
+    return path;
+  }
+}
+
+// A count of classes; "rest" takes what the other splits leave.
+uint32_t read_classes(const TableReader& r, const char* key, int min) {
+  if (!r.has(key) && min == 0) return 0;
+  if (r.has(key) && r.is_text(key)) {
+    if (r.text(key) == "rest") return ClassSplit::kRest;
+    r.fail(key,
+           "must be a number of classes, \"rest\", or a list of paths "
+           "like task.split.train");
+  }
+  return static_cast<uint32_t>(r.small(key, min, 10000000));
+}
+
+void read_split(const TableReader& task, ClassSplit* split) {
+  if (!task.has("split")) {
+    task.fail("split",
+              "is missing; give the classes to train, validate and test on, "
+              "e.g. split = {train = 1100, validation = 100, test = \"rest\", "
+              "seed = 1}, or lists of paths instead of the counts");
+  }
+  const TableReader r = reader(task.table("split"), "task.split", "task.split");
+  if (r.is_array("train")) {
+    split->train = r.texts("train", true);
+    split->validation = r.texts("validation", false);
+    split->test = r.texts("test", false);
+    if (r.has("seed")) {
+      r.fail("seed", "shuffles classes; a split by path takes none");
+    }
+    return;
+  }
+  split->n_train = read_classes(r, "train", 1);
+  split->n_validation = read_classes(r, "validation", 0);
+  split->n_test = read_classes(r, "test", 0);
+  const int n_rest = (split->n_train == ClassSplit::kRest) +
+                     (split->n_validation == ClassSplit::kRest) +
+                     (split->n_test == ClassSplit::kRest);
+  if (n_rest > 1) task.fail("split", "at most one count may be \"rest\"");
+  split->seed = static_cast<std::uint64_t>(r.integer("seed", 0, INT64_MAX, 1));
+}
+
+void read_task(const toml::table& table, Recipe* recipe) {
+  TaskRecipe* task = &recipe->task;
+  // The source first: it says which keys there may be.
+  if (!table.contains("source")) {
+    throw Error(Exit::kUsage,
+                fmt::format("{}: task.source is missing; give one of "
+                            "\"images\", \"sinusoid\", \"episodes\"",
+                            location(table.source())));
+  }
+  std::vector<std::string> present;
+  for (const auto& [key, value] : table) present.emplace_back(key.str());
+  task->source = TableReader(table, "task", present, "", keys())
+                     .choice("source", Choices<TaskKind>(kSources));
+  const std::string name =
+      fmt::format("[task] of source \"{}\"", to_string(task->source));
+  const TableReader r(table, "task", keys().at(name), name, keys());
+
+  if (task->source == TaskKind::kEpisodes) {
+    task->path = {resolve(*recipe, r.text("path"))};
+    task->validation_path = resolve(*recipe, r.text("validation_path", ""));
+    task->test_path = resolve(*recipe, r.text("test_path", ""));
+    return;
+  }
+  task->shots = r.small("shots", 1, kMaxCount);
+  task->queries = r.small("queries", 1, kMaxCount);
+  if (task->source == TaskKind::kSinusoid) {
+    task->family = r.choice("family", Choices<SinusoidFamily>(kFamilies));
+    return;
+  }
+  for (const std::string& path : r.texts("path", true)) {
+    task->path.push_back(resolve(*recipe, path));
+  }
+  task->size = r.small("size", 1, 1024, 28);
+  task->invert = r.boolean("invert", false);
+  task->rotations = r.boolean("rotations", false);
+  task->ways = r.small("ways", 2, kMaxCount);
+  read_split(r, &task->split);
+  for (const char* key : {"shots", "queries"}) {
+    const int count = key[0] == 's' ? task->shots : task->queries;
+    if (std::int64_t{task->ways} * count > kMaxCount) {
+      r.fail(key,
+             fmt::format("{} ways x {} {} are more than {} examples",
+                         task->ways,
+                         count,
+                         key,
+                         kMaxCount));
+    }
+  }
+}
+
+LayerRecipe read_layer(const toml::node& node, size_t index) {
+  const std::string path = fmt::format("network.layers.{}", index);
+  const toml::table* table = node.as_table();
+  if (table == nullptr || !table->contains("op")) {
+    throw Error(Exit::kUsage,
+                fmt::format("{}: {} must be a table with an operation, e.g. "
+                            "{{op = \"relu\"}}",
+                            location(node.source()),
+                            path));
+  }
+  static const std::vector<std::string> any_key = {
+      "op", "units", "filters", "kernel", "stride", "pad", "groups"};
+  LayerRecipe layer;
+  // The operation first: it says which keys there may be.
+  layer.op = TableReader(*table, path, any_key, "", {})
+                 .choice("op", Choices<LayerOp>(kLayers));
+  std::vector<std::string> known = {"op"};
+  switch (layer.op) {
+    case LayerOp::kDense: known = {"op", "units"}; break;
+    case LayerOp::kConv2d:
+      known = {"op", "filters", "kernel", "stride", "pad"};
+      break;
+    case LayerOp::kMaxPool: known = {"op", "kernel", "stride"}; break;
+    case LayerOp::kGroupNorm: known = {"op", "groups"}; break;
+    case LayerOp::kRelu:
+    case LayerOp::kTanh:
+    case LayerOp::kGlobalAvgPool:
+    case LayerOp::kFlatten:
+    case LayerOp::kBatchNorm: break;
+  }
+  const TableReader r(*table, path, known, to_string(layer.op), {});
+  if (layer.op == LayerOp::kDense) {
+    layer.outputs = r.small("units", 1, kMaxCount);
+  } else if (layer.op == LayerOp::kConv2d) {
+    layer.outputs = r.small("filters", 1, kMaxCount);
+    layer.kernel = r.small("kernel", 1, 255);
+    layer.stride = r.small("stride", 1, 255, 1);
+    layer.pad = r.small("pad", 0, 254, 0);
+  } else if (layer.op == LayerOp::kMaxPool) {
+    layer.kernel = r.small("kernel", 1, 255, 2);
+    layer.stride = r.small("stride", 1, 255, layer.kernel);
+  } else if (layer.op == LayerOp::kGroupNorm) {
+    layer.groups = r.small("groups", 1, 32767);
+  }
+  return layer;
+}
+
+void read_network(const toml::table& table, NetworkRecipe* network) {
+  const TableReader r = reader(table, "network", "[network]");
+  if (!r.has("input")) {
+    r.fail("input",
+           "is missing; give the shape of one example as [channels, height, "
+           "width], e.g. [1, 28, 28], or [n, 1, 1] for n values");
+  }
+  const std::vector<double> shape = r.reals("input", 3, 1, kMaxCount, {});
+  for (size_t i = 0; i < 3; ++i) {
+    network->input[i] = static_cast<int>(shape[i]);
+    if (network->input[i] != shape[i]) {
+      r.fail("input", "must be an array of 3 integers");
+    }
+  }
+  const toml::array& layers = r.array("layers");
+  if (layers.empty()) r.fail("layers", "is empty; give at least one layer");
+  for (size_t i = 0; i < layers.size(); ++i) {
+    network->layers.push_back(read_layer(*layers.get(i), i));
+  }
+  network->loss = r.choice("loss", Choices<LossOp>(kLosses));
+}
+
+void read_inner(const toml::table& table, InnerRecipe* inner) {
+  const TableReader r = reader(table, "inner", "[inner]");
+  inner->rule = r.choice("rule", Choices<RuleOp>(kRules));
+  inner->steps = r.small("steps", 1, 1000, 1);
+  inner->rate = r.real("rate", 0.0, kAny);
+  const bool always = inner->rule != RuleOp::kSgd;
+  inner->learn_rate = r.boolean("learn_rate", always);
+  if (always && !inner->learn_rate) {
+    r.fail("learn_rate",
+           fmt::format("{} always learns its rates; use rule = \"sgd\" for a "
+                       "fixed rate",
+                       to_string(inner->rule)));
+  }
+  inner->order = r.small("order", 1, 2, 2);
+  r.choice("adapt", Choices<bool>(kAdapts), std::optional<bool>(true));
+}
+
+void read_outer(const toml::table& table, OuterRecipe* outer) {
+  const TableReader r = reader(table, "outer", "[outer]");
+  outer->optimizer = r.choice("optimizer",
+                              Choices<OuterOptimizer>(kOptimizers),
+                              std::optional(OuterOptimizer::kAdam));
+  outer->rate = r.real("rate", 0.0, kAny, 1e-3);
+  outer->schedule = r.choice("schedule",
+                             Choices<Schedule>(kSchedules),
+                             std::optional(Schedule::kConstant));
+  outer->min_rate = r.real("min_rate", 0.0, kAny, 0.0);
+  if (r.has("min_rate") && outer->min_rate != 0.0) {
+    if (outer->schedule != Schedule::kCosine) {
+      r.fail("min_rate", "needs schedule = \"cosine\"");
+    }
+    if (outer->min_rate > outer->rate) {
+      r.fail("min_rate", fmt::format("is above outer.rate = {}", outer->rate));
+    }
+  }
+  outer->tasks = r.small("tasks", 1, 1000000);
+  outer->iterations = r.integer("iterations", 1, 1000000000000);
+  outer->clip_norm = r.real("clip_norm", 0.0, kAny, 0.0);
+  const std::vector<double> betas =
+      r.reals("betas", 2, 0.0, 0.999999, {0.9, 0.999});
+  outer->beta1 = betas[0];
+  outer->beta2 = betas[1];
+  outer->eps = r.real("eps", 1e-30, 1.0, 1e-8);
+  for (const char* key : {"betas", "eps"}) {
+    if (r.has(key) && outer->optimizer != OuterOptimizer::kAdam) {
+      r.fail(key, "needs optimizer = \"adam\"");
+    }
+  }
+}
+
+void read_capsule(const toml::table& table, Recipe* recipe) {
+  CapsuleRecipe* capsule = &recipe->capsule;
+  const TableReader r = reader(table, "capsule", "[capsule]");
+  capsule->init = r.choice(
+      "init", Choices<Storage>(kInitStorages), std::optional(Storage::kF32));
+  capsule->rates = r.choice(
+      "rates", Choices<Storage>(kRateStorages), std::optional(Storage::kF32));
+  capsule->support_max = r.small("support_max", 0, kMaxCount, 0);
+  capsule->predict_max = r.small("predict_max", 0, kMaxCount, 0);
+  capsule->steps = r.small("steps", 1, 1000, recipe->inner.steps);
+  if (recipe->inner.rule == RuleOp::kLslr &&
+      capsule->steps > recipe->inner.steps) {
+    r.fail("steps",
+           fmt::format("lslr learns rates for inner.steps = {} and no more",
+                       recipe->inner.steps));
+  }
+  capsule->golden = r.boolean("golden", true);
+}
+
+void read_run(const toml::table& table, Recipe* recipe) {
+  RunRecipe* run = &recipe->run;
+  const TableReader r = reader(table, "run", "[run]");
+  run->validate_every = r.integer("validate_every", 0, INT64_MAX, 1000);
+  run->validate_tasks = r.small("validate_tasks", 2, 100000000, 200);
+  run->threads = r.small("threads", 0, 4096, 0);
+  run->checkpoint_every = r.integer("checkpoint_every", 0, INT64_MAX, 1000);
+  run->init_from = resolve(*recipe, r.text("init_from", ""));
+  run->keep =
+      r.choice("keep", Choices<Keep>(kKeeps), std::optional(Keep::kBest));
+  if (run->keep == Keep::kBest && run->validate_every == 0 && r.has("keep")) {
+    r.fail("keep", "\"best\" needs run.validate_every >= 1");
+  }
+  if (run->validate_every == 0) run->keep = Keep::kLast;
+}
+
+[[noreturn]] void refuse(const Recipe& recipe,
+                         const std::string& key,
+                         const std::string& what) {
+  throw Error(Exit::kUsage,
+              fmt::format("{}: {}: {}", recipe.where(key), key, what));
+}
+
+// What no single table can tell.
+void check_whole(const Recipe& recipe) {
+  const PlannedNetwork planned = build_network(recipe);
+  const Network& network = planned.network;
+  const TaskRecipe& task = recipe.task;
+  const bool classes = network.loss == LossOp::kSoftmaxCrossEntropy;
+  const std::string last =
+      fmt::format("network.layers.{}", recipe.network.layers.size() - 1);
+  const int* input = recipe.network.input;
+  if (task.source == TaskKind::kImages) {
+    if (!classes) {
+      refuse(recipe,
+             "network.loss",
+             "images are classified: use \"softmax_cross_entropy\"");
+    }
+    if (network.n_out != static_cast<uint32_t>(task.ways)) {
+      refuse(recipe,
+             last,
+             fmt::format("the network has {} outputs but task.ways = {}; end "
+                         "it with {{op = \"dense\", units = {}}}",
+                         network.n_out,
+                         task.ways,
+                         task.ways));
+    }
+    if (input[0] != 1 || input[1] != task.size || input[2] != task.size) {
+      refuse(recipe,
+             "network.input",
+             fmt::format("is [{}, {}, {}] but task.size = {} gives grey "
+                         "images of shape [1, {}, {}]",
+                         input[0],
+                         input[1],
+                         input[2],
+                         task.size,
+                         task.size,
+                         task.size));
+    }
+  } else if (task.source == TaskKind::kSinusoid) {
+    if (classes) {
+      refuse(recipe,
+             "network.loss",
+             "a sinusoid is a regression: use \"mean_squared_error\"");
+    }
+    if (network.n_in != 1 || network.n_out != 1) {
+      refuse(recipe,
+             network.n_in != 1 ? "network.input" : last,
+             fmt::format("a sinusoid maps 1 value to 1 value, this network {} "
+                         "to {}",
+                         network.n_in,
+                         network.n_out));
+    }
+  }
+}
+
+}  // namespace
+
+std::string Recipe::where(const std::string& key) const {
+  const auto found = origins.find(key);
+  return found == origins.end() ? file.string() : found->second;
+}
+
+Recipe parse_recipe(const std::string& text,
+                    const fs::path& file,
+                    const std::vector<std::string>& overrides) {
+  toml::table root;
+  try {
+    root = toml::parse(text, file.string());
+  } catch (const toml::parse_error& e) {
+    throw Error(
+        Exit::kUsage,
+        fmt::format("{}: not TOML: {}", location(e.source()), e.description()));
+  }
+  for (const std::string& override_text : overrides) {
+    apply_override(root, override_text);
+  }
+  const TableReader r = reader(root, "", "the top level");
+  Recipe recipe;
+  recipe.file = file;
+  record_origins(root, &recipe.origins);
+  recipe.name = r.text("name", file.stem().string());
+  if (recipe.name.empty() || recipe.name.front() == '.' ||
+      recipe.name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOP"
+                                    "QRSTUVWXYZ0123456789._-") !=
+          std::string::npos) {
+    r.fail("name",
+           fmt::format("\"{}\" cannot name files; use letters, digits and . _ "
+                       "-, not starting with a dot",
+                       recipe.name));
+  }
+  recipe.seed = static_cast<std::uint64_t>(r.integer("seed", 0, INT64_MAX, 1));
+  for (const char* key : {"task", "network", "inner", "outer"}) {
+    if (!r.has(key)) r.fail(key, fmt::format("is missing; add [{}]", key));
+  }
+  read_task(r.table("task"), &recipe);
+  read_network(r.table("network"), &recipe.network);
+  read_inner(r.table("inner"), &recipe.inner);
+  read_outer(r.table("outer"), &recipe.outer);
+  read_capsule(r.table("capsule"), &recipe);
+  read_run(r.table("run"), &recipe);
+  check_whole(recipe);
+  return recipe;
+}
+
+Recipe load_recipe(const fs::path& file,
+                   const std::vector<std::string>& overrides) {
+  std::ifstream stream(file, std::ios::binary);
+  std::stringstream text;
+  if (stream) text << stream.rdbuf();
+  if (!stream || fs::is_directory(file)) {
+    throw Error(Exit::kUsage,
+                fmt::format("{}: cannot read this recipe", file.string()));
+  }
+  return parse_recipe(text.str(), file, overrides);
+}
+
+fs::path require_path(const Recipe& recipe,
+                      const std::string& key,
+                      const std::string& path) {
+  try {
+    return resolve_data_path(path, recipe_folder(recipe));
+  } catch (const Error& e) {
+    throw Error(e.exit(),
+                fmt::format("{}: {}: {}", recipe.where(key), key, e.what()));
+  }
+}
+
+}  // namespace fewstep::host

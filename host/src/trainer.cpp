@@ -1,0 +1,339 @@
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#include "fewstep/host/trainer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "fewstep/host/engine.h"
+#include "fewstep/host/error.h"
+#include "fewstep/host/file.h"
+#include "fewstep/host/network_builder.h"
+#include "fewstep/host/npz.h"
+#include "fewstep/host/pack.h"
+#include "fewstep/host/philox.h"
+#include "fewstep/host/progress.h"
+#include "fewstep/host/run_folder.h"
+#include "fewstep/host/statistics.h"
+#include "fewstep/host/task_factory.h"
+
+namespace fewstep::host {
+namespace {
+
+// Iterations whose mean loss makes one line of metrics.jsonl.
+constexpr int64_t kMetricsEvery = 100;
+
+Rule rule_of(const Recipe& recipe, const Network& network) {
+  return make_rule(recipe.inner.rule,
+                   static_cast<uint16_t>(recipe.inner.steps),
+                   network);
+}
+
+// The arrays of `path` as theta and phi, their lengths checked.
+void read_quantities(const std::filesystem::path& path,
+                     const Npz& npz,
+                     const Network& network,
+                     const Rule& rule,
+                     OuterState* state) {
+  state->theta = npz.floats("theta");
+  if (state->theta.size() != network.n_params) {
+    throw Error(Exit::kBadData,
+                fmt::format("{}: theta has {} values, the recipe's network has "
+                            "{} parameters; use arrays of the same network",
+                            path.string(),
+                            state->theta.size(),
+                            network.n_params));
+  }
+  if (!npz.has("rate")) return;
+  state->phi = npz.floats("rate");
+  if (state->phi.size() != rule.n_phi) {
+    throw Error(Exit::kBadData,
+                fmt::format("{}: rate has {} values, the recipe's rule has {}; "
+                            "use arrays of the same rule, or drop `rate`",
+                            path.string(),
+                            state->phi.size(),
+                            rule.n_phi));
+  }
+}
+
+// He-normal weights by layer; normalizations start as the identity.
+std::vector<float> initial_theta(const Recipe& recipe, const Network& network) {
+  std::vector<float> theta(network.n_params, 0.0F);
+  for (uint32_t i = 0; i < network.n_layers; ++i) {
+    const Layer& l = network.layers[i];
+    float* const weights = theta.data() + l.param_offset;
+    if (l.op == LayerOp::kGroupNorm || l.op == LayerOp::kBatchNorm) {
+      std::fill(weights, weights + l.n_weights, 1.0F);
+    } else if (l.n_weights != 0) {
+      Random random(recipe.seed, 0, i, Purpose::kInitialization);
+      const float fan_in = static_cast<float>(l.n_weights / l.out_c);
+      const float deviation = sqrt(2.0F / fan_in);
+      for (uint32_t j = 0; j < l.n_weights; ++j) {
+        weights[j] = deviation * random.normal();
+      }
+    }
+  }
+  return theta;
+}
+
+// One run, from the first iteration of this process to its end.
+class Run {
+ public:
+  Run(const Recipe& recipe,
+      const std::filesystem::path& dir,
+      const TrainOptions& options)
+      : recipe_(recipe),
+        options_(options),
+        network_(build_network(recipe)),
+        rule_(rule_of(recipe, network_.network)),
+        source_(make_task_source(recipe)),
+        folder_(options.resume ? RunFolder::resume(dir, recipe)
+                               : RunFolder::create(dir, recipe)) {
+    source_->check(Split::kTrain);
+    if (validates()) source_->check(Split::kValidation);
+    Objective objective;
+    objective.steps = static_cast<uint32_t>(recipe.inner.steps);
+    objective.second_order = recipe.inner.order == 2;
+    engine_ = make_cpu_engine({&network_.network,
+                               &rule_,
+                               objective,
+                               source_.get(),
+                               recipe.seed,
+                               static_cast<uint32_t>(recipe.run.threads)});
+    std::error_code ignored;
+    const bool started = std::filesystem::exists(folder_.checkpoint(), ignored);
+    state_ = options.resume && started
+                 ? load_state(folder_.checkpoint(), recipe)
+                 : initial_state(recipe);
+  }
+
+  TrainResult run() {
+    MetricsLog metrics(folder_.metrics(), state_.iteration);
+    Progress::Options progress_options;
+    progress_options.n_iterations = recipe_.outer.iterations;
+    progress_options.first_iteration = state_.iteration;
+    progress_options.tasks_per_iteration = recipe_.outer.tasks;
+    progress_options.quiet = options_.quiet;
+    Progress progress(progress_options);
+
+    TrainResult result;
+    while (state_.iteration < recipe_.outer.iterations) {
+      if (options_.should_stop && options_.should_stop()) {
+        result.interrupted = true;
+        break;
+      }
+      const double loss = iterate();
+      progress.update(state_.iteration, loss);
+      const bool last = state_.iteration == recipe_.outer.iterations;
+      log(&metrics, loss, last);
+      if (validates() &&
+          (state_.iteration % recipe_.run.validate_every == 0 || last)) {
+        validate(&metrics, &progress);
+      }
+      if (!last && recipe_.run.checkpoint_every > 0 &&
+          state_.iteration % recipe_.run.checkpoint_every == 0) {
+        save_state(folder_.checkpoint(), state_);
+      }
+    }
+    save_state(folder_.checkpoint(), state_);
+    progress.finish();
+    result.iterations = state_.iteration;
+    if (!result.interrupted) {
+      result.capsule = folder_.capsule(recipe_);
+      write_capsule(result.capsule);
+      result.written = true;
+    }
+    return result;
+  }
+
+ private:
+  bool validates() const { return recipe_.run.validate_every > 0; }
+
+  // One outer iteration; the mean query loss.
+  double iterate() {
+    const uint32_t n_tasks = static_cast<uint32_t>(recipe_.outer.tasks);
+    d_theta_.resize(state_.theta.size());
+    d_phi_.resize(state_.phi.size());
+    const MetaStep step =
+        engine_->meta_gradient(state_.theta.data(),
+                               state_.phi.data(),
+                               static_cast<uint64_t>(state_.iteration),
+                               n_tasks,
+                               d_theta_.data(),
+                               d_phi_.data());
+    if (step.n_dropped * 100 > n_tasks) {
+      throw Error(
+          Exit::kNumeric,
+          fmt::format("iteration {}: {} of {} tasks gave a loss or gradient "
+                      "that is not finite; lower inner.rate or outer.rate, or "
+                      "set outer.clip_norm. The last checkpoint is intact",
+                      state_.iteration,
+                      step.n_dropped,
+                      n_tasks));
+    }
+    n_dropped_ += step.n_dropped;
+    const bool learn_phi =
+        recipe_.inner.learn_rate || recipe_.inner.rule != RuleOp::kSgd;
+    outer_step(recipe_.outer, learn_phi, d_theta_, d_phi_, &state_);
+    return step.query_loss;
+  }
+
+  void log(MetricsLog* metrics, double loss, bool last) {
+    loss_sum_ += loss;
+    ++n_losses_;
+    if (state_.iteration % kMetricsEvery != 0 && !last) return;
+    metrics->append(state_.iteration,
+                    {{"loss", loss_sum_ / static_cast<double>(n_losses_)},
+                     {"rate", static_cast<double>(scheduled_rate(
+                                  recipe_.outer, state_.iteration - 1))},
+                     {"dropped", n_dropped_}});
+    loss_sum_ = 0.0;
+    n_losses_ = 0;
+    n_dropped_ = 0;
+  }
+
+  void validate(MetricsLog* metrics, Progress* progress) {
+    const TaskScores scores =
+        engine_->evaluate(state_.theta.data(),
+                          state_.phi.data(),
+                          Split::kValidation,
+                          static_cast<uint32_t>(recipe_.run.validate_tasks));
+    const Interval loss = interval_of(scores.loss);
+    const Interval accuracy = interval_of(scores.accuracy);
+    const bool classes = !scores.accuracy.empty();
+    if (classes) {
+      metrics->append(state_.iteration,
+                      {{"validation_loss", loss.mean},
+                       {"validation_loss_ci95", loss.ci95},
+                       {"validation_accuracy", accuracy.mean},
+                       {"validation_accuracy_ci95", accuracy.ci95}});
+      progress->validation(
+          state_.iteration,
+          fmt::format("loss {:.4f} +- {:.4f}, accuracy {:.2f} +- {:.2f} %",
+                      loss.mean,
+                      loss.ci95,
+                      100.0 * accuracy.mean,
+                      100.0 * accuracy.ci95));
+    } else {
+      metrics->append(state_.iteration,
+                      {{"validation_loss", loss.mean},
+                       {"validation_loss_ci95", loss.ci95}});
+      progress->validation(
+          state_.iteration,
+          fmt::format("loss {:.4f} +- {:.4f}", loss.mean, loss.ci95));
+    }
+    const float score =
+        static_cast<float>(classes ? accuracy.mean : -loss.mean);
+    if (score > state_.best_score) {
+      state_.best_score = score;
+      state_.best_iteration = state_.iteration;
+      Npz best;
+      best.set<float>("theta", {state_.theta.size()}, state_.theta);
+      best.set<float>("rate", {state_.phi.size()}, state_.phi);
+      best.set_scalar<int64_t>("iteration", state_.iteration);
+      best.save(folder_.best());
+    }
+  }
+
+  void write_capsule(const std::filesystem::path& path) {
+    OuterState packed = state_;
+    if (recipe_.run.keep == Keep::kBest && state_.best_iteration >= 0) {
+      const Npz best = Npz::read(folder_.best());
+      read_quantities(folder_.best(), best, network_.network, rule_, &packed);
+      packed.iteration = best.get_scalar<int64_t>("iteration");
+    }
+    save_file_atomically(
+        path,
+        pack_capsule(recipe_,
+                     {packed.theta, packed.phi, packed.iteration},
+                     source_.get()));
+  }
+
+  const Recipe& recipe_;
+  const TrainOptions& options_;
+  PlannedNetwork network_;
+  Rule rule_;
+  std::unique_ptr<TaskSource> source_;
+  RunFolder folder_;
+  std::unique_ptr<Engine> engine_;
+  OuterState state_;
+  std::vector<float> d_theta_, d_phi_;
+  double loss_sum_ = 0.0;  // Since the last line of metrics.
+  int64_t n_losses_ = 0;
+  int64_t n_dropped_ = 0;
+};
+
+}  // namespace
+
+OuterState initial_state(const Recipe& recipe) {
+  const PlannedNetwork planned = build_network(recipe);
+  const Rule rule = rule_of(recipe, planned.network);
+  OuterState state;
+  state.phi.assign(rule.n_phi, static_cast<float>(recipe.inner.rate));
+  if (recipe.run.init_from.empty()) {
+    state.theta = initial_theta(recipe, planned.network);
+  } else {
+    const std::filesystem::path path =
+        require_path(recipe, "run.init_from", recipe.run.init_from);
+    read_quantities(path, Npz::read(path), planned.network, rule, &state);
+  }
+  return state;
+}
+
+void save_state(const std::filesystem::path& path, const OuterState& state) {
+  Npz npz;
+  npz.set<float>("theta", {state.theta.size()}, state.theta);
+  npz.set<float>("rate", {state.phi.size()}, state.phi);
+  npz.set<float>("m", {state.m.size()}, state.m);
+  npz.set<float>("v", {state.v.size()}, state.v);
+  const float powers[] = {state.beta1_power, state.beta2_power};
+  npz.set<float>("beta_powers", {2}, powers);
+  npz.set_scalar<int64_t>("iteration", state.iteration);
+  npz.set_scalar<float>("best_score", state.best_score);
+  npz.set_scalar<int64_t>("best_iteration", state.best_iteration);
+  npz.save(path);
+}
+
+OuterState load_state(const std::filesystem::path& path, const Recipe& recipe) {
+  const PlannedNetwork planned = build_network(recipe);
+  const Npz npz = Npz::read(path);
+  OuterState state;
+  read_quantities(
+      path, npz, planned.network, rule_of(recipe, planned.network), &state);
+  state.m = npz.get<float>("m");
+  state.v = npz.get<float>("v");
+  const std::vector<float> powers = npz.get<float>("beta_powers");
+  state.iteration = npz.get_scalar<int64_t>("iteration");
+  state.best_score = npz.get_scalar<float>("best_score");
+  state.best_iteration = npz.get_scalar<int64_t>("best_iteration");
+  if (powers.size() != 2 || state.m.size() != state.v.size() ||
+      state.phi.empty() || state.iteration < 0) {
+    throw Error(Exit::kBadData,
+                fmt::format("{}: not a checkpoint of this version; start the "
+                            "run again in another folder",
+                            path.string()));
+  }
+  state.beta1_power = powers[0];
+  state.beta2_power = powers[1];
+  return state;
+}
+
+TrainResult train(const Recipe& recipe,
+                  const std::filesystem::path& dir,
+                  const TrainOptions& options) {
+  try {
+    return Run(recipe, dir, options).run();
+  } catch (const std::bad_alloc&) {
+    throw Error(Exit::kResource,
+                "out of memory: lower outer.tasks, the task's examples or the "
+                "network's size");
+  }
+}
+
+}  // namespace fewstep::host

@@ -1,0 +1,229 @@
+// The inner loop, written once: loss and gradient of a batch, and a step.
+//
+// Start here. Firmware, CPU and GPU meta-training and the checks instantiate
+// these templates over the number type T, the executor E, the weight view W and
+// the set of operations Ops, and nothing else in the project runs a layer, a
+// loss or a rule.
+//
+//   gradient_tile   a tile of examples: forward, loss, backward
+//   gradient        a whole batch, tile by tile
+//   update          theta_{k+1} = rule(theta_k, state_k, g_k, loss_k)
+//   forward         outputs only
+//
+// Ops is StaticOps (ops.h) or, in firmware, a table of what the program links.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#ifndef FEWSTEP_INNER_LOOP_H_
+#define FEWSTEP_INNER_LOOP_H_
+
+#include "fewstep/layers/layer.h"
+#include "fewstep/losses/loss.h"
+#include "fewstep/network.h"
+#include "fewstep/rules/rule.h"
+#include "fewstep/views.h"
+
+namespace fewstep {
+
+/// Examples with what they should give. Non-owning.
+template <class T>
+struct Batch {
+  const Primal<T>* x;        ///< [n][n_in]
+  const Label<T>* labels;    ///< [n] (cross-entropy), or null.
+  const Primal<T>* targets;  ///< [n][n_out] (squared error), or null.
+  uint32_t n;
+};
+
+/// Where a tile's intermediate values live: one array of workspace_values().
+template <class T>
+struct Workspace {
+  T* values;
+  uint32_t tile;  ///< Examples it has room for.
+};
+
+/// Values a workspace needs for tiles of `tile` examples: activations,
+/// auxiliary values, one loss per example, and one for the batch.
+FEWSTEP_HD constexpr uint64_t workspace_values(const Network& network,
+                                               uint64_t tile) {
+  return tile * (uint64_t{network.n_act} + network.n_aux_example + 1) +
+         network.n_aux_batch + 1;
+}
+
+/// The batch's loss, in the workspace.
+template <class T>
+FEWSTEP_INLINE T* batch_loss(const Workspace<T>& ws) {
+  return ws.values;
+}
+
+/// The outputs, [tile][n_out], in the workspace after forward().
+template <class T>
+FEWSTEP_INLINE T* outputs(const Network& network, const Workspace<T>& ws) {
+  return ws.values + 1 + uint64_t{ws.tile} * (1 + network.out_offset);
+}
+
+/// The arguments of layer `l` for the `n` examples at `x`.
+template <class T, class W>
+FEWSTEP_INLINE LayerCall<T> layer_call(const Network& network,
+                                       const Layer& l,
+                                       const W& theta,
+                                       const Workspace<T>& ws,
+                                       const Primal<T>* x,
+                                       uint32_t n) {
+  T* const act = ws.values + 1 + ws.tile;
+  T* const aux = act + uint64_t{ws.tile} * network.n_act;
+  LayerCall<T> c = {};
+  c.layer = &l;
+  c.n = n;
+  c.weights = theta.at(l.param_offset).raw();
+  if (l.in_offset == kNetworkInput) {
+    c.x = x;
+  } else {
+    c.in = act + uint64_t{ws.tile} * l.in_offset;
+  }
+  if (l.out_offset != kNetworkInput) {
+    c.out = act + uint64_t{ws.tile} * l.out_offset;
+  }
+  c.aux = l.op == LayerOp::kBatchNorm
+              ? aux + uint64_t{ws.tile} * network.n_aux_example + l.aux_offset
+              : aux + uint64_t{ws.tile} * l.aux_offset;
+  return c;
+}
+
+/// outputs(network, ws) = network(theta, x) for n <= ws.tile examples.
+template <class T, class E, class W, class Ops>
+FEWSTEP_HD void forward(const E& e,
+                        const Ops& ops,
+                        const Network& network,
+                        const W& theta,
+                        const Workspace<T>& ws,
+                        const Primal<T>* x,
+                        uint32_t n) {
+  for (uint32_t i = 0; i < network.n_layers; ++i) {
+    const Layer& l = network.layers[i];
+    ops.template forward<W>(e, l.op, layer_call(network, l, theta, ws, x, n));
+    e.barrier();
+  }
+}
+
+/// Arguments of the loss for a tile whose outputs are in `ws`.
+template <class T>
+FEWSTEP_INLINE LossCall<T> loss_call(const Network& network,
+                                     const Workspace<T>& ws,
+                                     const Batch<T>& batch,
+                                     uint32_t begin,
+                                     uint32_t n,
+                                     bool gradient) {
+  LossCall<T> c = {};
+  c.n = n;
+  c.n_total = batch.n;
+  c.n_out = network.n_out;
+  c.activation = network.out_activation;
+  if (batch.labels != nullptr) c.labels = batch.labels + begin;
+  if (batch.targets != nullptr) {
+    c.targets = batch.targets + uint64_t{begin} * network.n_out;
+  }
+  c.out = outputs(network, ws);
+  c.row_loss = ws.values + 1;
+  c.loss = batch_loss(ws);
+  c.first = begin == 0;
+  c.last = begin + n == batch.n;
+  c.gradient = gradient;
+  return c;
+}
+
+/// Adds examples [begin, begin + n), n <= ws.tile, to the batch's gradient.
+/// After the last tile `grad` [P] is the gradient of the mean loss at theta,
+/// and batch_loss(ws) that loss. Tiles come in ascending order; their size
+/// never changes a bit.
+template <class T, class E, class W, class Ops>
+FEWSTEP_HD void gradient_tile(const E& e,
+                              const Ops& ops,
+                              const Network& network,
+                              const W& theta,
+                              const Workspace<T>& ws,
+                              const Batch<T>& batch,
+                              uint32_t begin,
+                              uint32_t n,
+                              T* grad) {
+  const Primal<T>* const x = batch.x + uint64_t{begin} * network.n_in;
+  forward(e, ops, network, theta, ws, x, n);
+  ops.loss(e, network.loss, loss_call(network, ws, batch, begin, n, true));
+  e.barrier();
+  for (uint32_t i = network.n_layers; i-- > network.first_param_layer;) {
+    const Layer& l = network.layers[i];
+    LayerCall<T> c = layer_call(network, l, theta, ws, x, n);
+    c.grad = grad + l.param_offset;
+    c.first = begin == 0;
+    if (l.n_params() != 0) {
+      ops.template weight_gradient<W>(e, l.op, c);
+      e.barrier();
+    }
+    if (i > network.first_param_layer) {
+      ops.template input_gradient<W>(e, l.op, c);
+      e.barrier();
+    }
+  }
+}
+
+/// grad [P] = gradient of the batch's mean loss at theta; the loss is left in
+/// batch_loss(ws).
+template <class T, class E, class W, class Ops>
+FEWSTEP_HD void gradient(const E& e,
+                         const Ops& ops,
+                         const Network& network,
+                         const W& theta,
+                         const Workspace<T>& ws,
+                         const Batch<T>& batch,
+                         T* grad) {
+  for (uint32_t begin = 0; begin < batch.n; begin += ws.tile) {
+    const uint32_t left = batch.n - begin;
+    gradient_tile(e,
+                  ops,
+                  network,
+                  theta,
+                  ws,
+                  batch,
+                  begin,
+                  left < ws.tile ? left : ws.tile,
+                  grad);
+  }
+}
+
+/// batch_loss(ws) = the batch's mean loss at theta. With batch_norm the batch
+/// must fit one tile.
+template <class T, class E, class W, class Ops>
+FEWSTEP_HD void mean_loss(const E& e,
+                          const Ops& ops,
+                          const Network& network,
+                          const W& theta,
+                          const Workspace<T>& ws,
+                          const Batch<T>& batch) {
+  for (uint32_t begin = 0; begin < batch.n; begin += ws.tile) {
+    const uint32_t left = batch.n - begin;
+    const uint32_t n = left < ws.tile ? left : ws.tile;
+    forward(e,
+            ops,
+            network,
+            theta,
+            ws,
+            batch.x + uint64_t{begin} * network.n_in,
+            n);
+    ops.loss(e, network.loss, loss_call(network, ws, batch, begin, n, false));
+    e.barrier();
+  }
+}
+
+/// grad = theta_{k+1} = rule(theta, state, grad, loss), in place.
+template <class T, class E, class W, class R, class Ops>
+FEWSTEP_HD void update(const E& e,
+                       const Ops& ops,
+                       const RuleCall<T>& call,
+                       const W& theta,
+                       const R& phi) {
+  ops.template update<W, R>(e, call, theta, phi);
+  e.barrier();
+}
+
+}  // namespace fewstep
+
+#endif  // FEWSTEP_INNER_LOOP_H_

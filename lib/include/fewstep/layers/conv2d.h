@@ -1,0 +1,421 @@
+// 2-D convolution (cross-correlation) with zero padding, padded taps skipped.
+//
+//   y[o][v][u] = b[o] + sum over (i, ky, kx) ascending of
+//                W[o][i][ky][kx] x[i][v s + ky - p][u s + kx - p]
+//
+// Every sum runs over taps that lie on the input only. Positions of one row
+// that see the same taps form a run, so a tile of them shares its loop; where
+// there are examples enough, a tile takes the same position of several
+// examples instead, which share the taps anyway.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#ifndef FEWSTEP_LAYERS_CONV2D_H_
+#define FEWSTEP_LAYERS_CONV2D_H_
+
+#include "fewstep/layers/tile.h"
+
+namespace fewstep {
+
+/// Kernel positions lo, lo + step, ... < hi along one axis that connect a
+/// position to valid positions at the other side, the first of which is
+/// `other`.
+struct Taps {
+  uint32_t lo;
+  uint32_t hi;
+  uint32_t other;
+};
+
+FEWSTEP_INLINE bool same_taps(const Taps& a, const Taps& b) {
+  return a.lo == b.lo && a.hi == b.hi;
+}
+
+/// Taps of output `o`: other is the input position of the first, and grows by
+/// one with each (step 1).
+FEWSTEP_INLINE Taps forward_taps(uint32_t o,
+                                 uint32_t n_in,
+                                 uint32_t kernel,
+                                 uint32_t stride,
+                                 uint32_t pad) {
+  const uint32_t at = o * stride;
+  Taps t;
+  t.lo = at < pad ? pad - at : 0;
+  t.hi = n_in + pad - at < kernel ? n_in + pad - at : kernel;
+  t.other = at + t.lo - pad;
+  return t;
+}
+
+/// Taps of input `i`: other is the output position of the first, and falls by
+/// one with each (step = stride). lo >= hi when there are none.
+FEWSTEP_INLINE Taps backward_taps(uint32_t i,
+                                  uint32_t n_out,
+                                  uint32_t kernel,
+                                  uint32_t stride,
+                                  uint32_t pad) {
+  const uint32_t at = i + pad;
+  const uint32_t last = stride * (n_out - 1);  // Furthest window's start.
+  Taps t;
+  t.lo = at % stride;
+  if (at > last) t.lo = at - last;  // Congruent to `at` modulo the stride.
+  t.hi = at + 1 < kernel ? at + 1 : kernel;
+  t.other = t.lo < t.hi ? (at - t.lo) / stride : 0;
+  return t;
+}
+
+struct Conv2d {
+  static constexpr LayerOp kOp = LayerOp::kConv2d;
+
+  template <class W, class T, class E>
+  static FEWSTEP_HD void forward(const E& e, const LayerCall<T>& c) {
+    constexpr int kRows = TileShape<T>::kRows;
+    constexpr int kCols = TileShape<T>::kCols;
+    const Layer& l = *c.layer;
+    const W w = W::from(c.weights);
+    const uint32_t kernel = l.kernel;
+    const uint32_t n_in = l.n_in();
+    const uint32_t n_out = l.n_out();
+    const uint32_t in_plane = uint32_t{l.in_h} * l.in_w;
+    const uint32_t out_plane = uint32_t{l.out_h} * l.out_w;
+    const uint32_t n_taps = l.in_c * kernel * kernel;  // Of one filter.
+    T* const out = c.out;
+
+    with_input(c, [&](const auto* in) {
+      using X = Value<decltype(*in)>;
+      // One tile: filters o.., and columns of outputs that are `out_step`
+      // apart and read inputs `in_step` apart. `in` and `out` point at the
+      // first column's.
+      const auto tile = [&](auto rows,
+                            auto cols,
+                            uint32_t o,
+                            const Taps& ty,
+                            const Taps& tx,
+                            const X* x,
+                            uint32_t in_step,
+                            T* y,
+                            uint32_t out_step) {
+        constexpr int kR = decltype(rows)::value;
+        constexpr int kC = decltype(cols)::value;
+        T sums[kR][kC];
+        init_sums(sums, [&](int r, int) {
+          return w(l.n_weights + o + static_cast<uint32_t>(r));
+        });
+        const W wo = w.at(o * n_taps);
+        for (uint32_t i = 0; i < l.in_c; ++i) {
+          for (uint32_t ky = ty.lo; ky < ty.hi; ++ky) {
+            const X* const row = x + i * in_plane + (ky - ty.lo) * l.in_w;
+            const W wk = wo.at((i * kernel + ky) * kernel + tx.lo);
+            for (uint32_t k = 0; k < tx.hi - tx.lo; ++k) {
+              T a[kR];
+              X b[kC];
+              load_all(a, [&](int r) {
+                return wk(static_cast<uint32_t>(r) * n_taps + k);
+              });
+              load_all(b, [&](int q) {
+                return row[static_cast<uint32_t>(q) * in_step + k];
+              });
+              multiply_add(sums, a, b);
+            }
+          }
+        }
+        store_sums(sums, [&](int r, int q, const T& sum) {
+          y[static_cast<uint32_t>(r) * out_plane +
+            static_cast<uint32_t>(q) * out_step] = sum;
+        });
+      };
+
+      const bool across_examples = c.n >= static_cast<uint32_t>(kCols);
+      const uint32_t n_row_tiles = (l.out_c + kRows - 1U) / kRows;
+      const uint32_t n_groups = across_examples ? 1 : c.n;
+      e.for_each(
+          n_row_tiles, n_groups * l.out_h, [&](uint32_t rt, uint32_t j) {
+            const uint32_t o = rt * kRows;
+            const uint32_t o_end = o + kRows < l.out_c ? o + kRows : l.out_c;
+            const uint32_t v = j % l.out_h;
+            const uint32_t ex0 = j / l.out_h;  // 0 across examples.
+            const Taps ty = forward_taps(v, l.in_h, kernel, l.stride, l.pad);
+            uint32_t u = 0;
+            while (u < l.out_w) {
+              const Taps tx = forward_taps(u, l.in_w, kernel, l.stride, l.pad);
+              const uint32_t in_at = ty.other * l.in_w + tx.other;
+              const uint32_t out_at = v * l.out_w + u;
+              if (across_examples) {
+                for (uint32_t ex = 0; ex < c.n; ex += kCols) {
+                  cover_tile<kRows, kCols>(
+                      o,
+                      o_end,
+                      ex,
+                      ex + kCols < c.n ? ex + kCols : c.n,
+                      [&](auto rows, auto cols, uint32_t r, uint32_t q) {
+                        tile(rows,
+                             cols,
+                             r,
+                             ty,
+                             tx,
+                             in + q * n_in + in_at,
+                             n_in,
+                             out + q * n_out + r * out_plane + out_at,
+                             n_out);
+                      });
+                }
+                ++u;
+              } else {
+                uint32_t run = 1;
+                while (run < kCols && u + run < l.out_w &&
+                       same_taps(tx,
+                                 forward_taps(u + run,
+                                              l.in_w,
+                                              kernel,
+                                              l.stride,
+                                              l.pad))) {
+                  ++run;
+                }
+                cover_tile<kRows, kCols>(
+                    o,
+                    o_end,
+                    0,
+                    run,
+                    [&](auto rows, auto cols, uint32_t r, uint32_t q) {
+                      tile(rows,
+                           cols,
+                           r,
+                           ty,
+                           tx,
+                           in + ex0 * n_in + in_at + q * l.stride,
+                           l.stride,
+                           out + ex0 * n_out + r * out_plane + out_at + q,
+                           1U);
+                    });
+                u += run;
+              }
+            }
+          });
+    });
+  }
+
+  /// grad W[o][i][ky][kx] += sum over (example, v, u) of dL_dy[o][v][u]
+  /// x[i][v s + ky - p][u s + kx - p];  grad b[o] += sum of dL_dy[o][v][u]
+  template <class W, class T, class E>
+  static FEWSTEP_HD void weight_gradient(const E& e, const LayerCall<T>& c) {
+    constexpr int kRows = TileShape<T>::kRows;
+    constexpr int kCols = TileShape<T>::kCols;
+    const Layer& l = *c.layer;
+    const uint32_t kernel = l.kernel;
+    const uint32_t n_in = l.n_in();
+    const uint32_t n_out = l.n_out();
+    const uint32_t in_plane = uint32_t{l.in_h} * l.in_w;
+    const uint32_t out_plane = uint32_t{l.out_h} * l.out_w;
+    const uint32_t window = kernel * kernel;
+    const uint32_t n_taps = l.in_c * window;
+    const T* const dL_dout = c.out;
+    const bool first = c.first;
+    const uint32_t n_col_tiles = (l.in_c + kCols - 1U) / kCols;
+
+    with_input(c, [&](const auto* in) {
+      using X = Value<decltype(*in)>;
+      e.for_each(
+          (l.out_c + kRows - 1U) / kRows,
+          n_col_tiles * window,
+          [&](uint32_t rt, uint32_t j) {
+            const uint32_t o0 = rt * kRows;
+            const uint32_t i0 = j / window * kCols;
+            const uint32_t tap = j % window;
+            const uint32_t ky = tap / kernel;
+            const uint32_t kx = tap % kernel;
+            // Outputs whose tap (ky, kx) lies on the input.
+            const uint32_t s = l.stride;
+            const uint32_t p = l.pad;
+            const uint32_t v0 = ky < p ? (p - ky + s - 1) / s : 0;
+            const uint32_t u0 = kx < p ? (p - kx + s - 1) / s : 0;
+            uint32_t v1 = l.in_h + p > ky ? (l.in_h - 1 + p - ky) / s + 1 : 0;
+            uint32_t u1 = l.in_w + p > kx ? (l.in_w - 1 + p - kx) / s + 1 : 0;
+            if (v1 > l.out_h) v1 = l.out_h;
+            if (u1 > l.out_w) u1 = l.out_w;
+            cover_tile<kRows, kCols>(
+                o0,
+                o0 + kRows < l.out_c ? o0 + kRows : l.out_c,
+                i0,
+                i0 + kCols < l.in_c ? i0 + kCols : l.in_c,
+                [&](auto rows, auto cols, uint32_t o, uint32_t i) {
+                  constexpr int kR = decltype(rows)::value;
+                  constexpr int kC = decltype(cols)::value;
+                  T* const g = c.grad + o * n_taps + i * window + tap;
+                  T sums[kR][kC];
+                  init_sums(sums, [&](int r, int q) {
+                    return first ? constant<T>(0.0F)
+                                 : g[static_cast<uint32_t>(r) * n_taps +
+                                     static_cast<uint32_t>(q) * window];
+                  });
+                  for (uint32_t ex = 0; ex < c.n; ++ex) {
+                    for (uint32_t v = v0; v < v1; ++v) {
+                      const T* d = dL_dout + ex * n_out + o * out_plane +
+                                   v * l.out_w + u0;
+                      const X* x = in + ex * n_in + i * in_plane +
+                                   (v * s + ky - p) * l.in_w + u0 * s + kx - p;
+                      for (uint32_t u = u0; u < u1; ++u, ++d, x += s) {
+                        T a[kR];
+                        X b[kC];
+                        load_all(a, [&](int r) {
+                          return d[static_cast<uint32_t>(r) * out_plane];
+                        });
+                        load_all(b, [&](int q) {
+                          return x[static_cast<uint32_t>(q) * in_plane];
+                        });
+                        multiply_add(sums, a, b);
+                      }
+                    }
+                  }
+                  store_sums(sums, [&](int r, int q, const T& sum) {
+                    g[static_cast<uint32_t>(r) * n_taps +
+                      static_cast<uint32_t>(q) * window] = sum;
+                  });
+                });
+          });
+    });
+    T* const g_bias = c.grad + l.n_weights;
+    e.for_each(l.out_c, [&](uint32_t o) {
+      T sum = first ? constant<T>(0.0F) : g_bias[o];
+      for (uint32_t ex = 0; ex < c.n; ++ex) {
+        const T* const d = dL_dout + ex * n_out + o * out_plane;
+        for (uint32_t k = 0; k < out_plane; ++k) sum = sum + d[k];
+      }
+      g_bias[o] = sum;
+    });
+  }
+
+  /// dL_dx[i][y][x] = sum over (o, ky, kx) ascending of W[o][i][ky][kx]
+  /// dL_dy[o][(y + p - ky) / s][(x + p - kx) / s], where these are positions.
+  template <class W, class T, class E>
+  static FEWSTEP_HD void input_gradient(const E& e, const LayerCall<T>& c) {
+    constexpr int kRows = TileShape<T>::kRows;
+    constexpr int kCols = TileShape<T>::kCols;
+    const Layer& l = *c.layer;
+    const W w = W::from(c.weights);
+    const uint32_t kernel = l.kernel;
+    const uint32_t stride = l.stride;
+    const uint32_t n_in = l.n_in();
+    const uint32_t n_out = l.n_out();
+    const uint32_t in_plane = uint32_t{l.in_h} * l.in_w;
+    const uint32_t out_plane = uint32_t{l.out_h} * l.out_w;
+    const uint32_t window = kernel * kernel;
+    const uint32_t n_taps = l.in_c * window;
+    const uint8_t activation = l.in_activation;
+
+    // One tile: input channels i.., and columns of inputs that are `in_step`
+    // apart and read outputs `d_step` apart.
+    const auto tile = [&](auto rows,
+                          auto cols,
+                          uint32_t i,
+                          const Taps& ty,
+                          const Taps& tx,
+                          const T* d,
+                          uint32_t d_step,
+                          T* x,
+                          uint32_t in_step) {
+      constexpr int kR = decltype(rows)::value;
+      constexpr int kC = decltype(cols)::value;
+      T sums[kR][kC];
+      init_sums(sums, [](int, int) { return constant<T>(0.0F); });
+      for (uint32_t o = 0; o < l.out_c; ++o) {
+        const T* row = d + o * out_plane;
+        for (uint32_t ky = ty.lo; ky < ty.hi; ky += stride, row -= l.out_w) {
+          const W wk = w.at(o * n_taps + i * window + ky * kernel);
+          const T* at = row;
+          for (uint32_t kx = tx.lo; kx < tx.hi; kx += stride, --at) {
+            T a[kR];
+            T b[kC];
+            load_all(a, [&](int r) {
+              return wk(static_cast<uint32_t>(r) * window + kx);
+            });
+            load_all(b, [&](int q) {
+              return at[static_cast<uint32_t>(q) * d_step];
+            });
+            multiply_add(sums, a, b);
+          }
+        }
+      }
+      store_sums(sums, [&](int r, int q, const T& sum) {
+        store_delta(x + static_cast<uint32_t>(r) * in_plane +
+                        static_cast<uint32_t>(q) * in_step,
+                    activation,
+                    sum);
+      });
+    };
+
+    const bool across_examples = c.n >= static_cast<uint32_t>(kCols);
+    const uint32_t n_groups = across_examples ? 1 : c.n;
+    e.for_each(
+        (l.in_c + kRows - 1U) / kRows,
+        n_groups * l.in_h,
+        [&](uint32_t rt, uint32_t j) {
+          const uint32_t i = rt * kRows;
+          const uint32_t i_end = i + kRows < l.in_c ? i + kRows : l.in_c;
+          const uint32_t y = j % l.in_h;
+          const uint32_t ex0 = j / l.in_h;  // 0 across examples.
+          const Taps ty = backward_taps(y, l.out_h, kernel, stride, l.pad);
+          // Positions of one row with the same remainder form the runs.
+          const uint32_t n_lanes = stride < l.in_w ? stride : l.in_w;
+          for (uint32_t lane = 0; lane < n_lanes; ++lane) {
+            uint32_t x = lane;
+            while (x < l.in_w) {
+              const Taps tx = backward_taps(x, l.out_w, kernel, stride, l.pad);
+              const uint32_t d_at = ty.other * l.out_w + tx.other;
+              const uint32_t in_at = y * l.in_w + x;
+              if (across_examples) {
+                for (uint32_t ex = 0; ex < c.n; ex += kCols) {
+                  cover_tile<kRows, kCols>(
+                      i,
+                      i_end,
+                      ex,
+                      ex + kCols < c.n ? ex + kCols : c.n,
+                      [&](auto rows, auto cols, uint32_t r, uint32_t q) {
+                        tile(rows,
+                             cols,
+                             r,
+                             ty,
+                             tx,
+                             c.out + q * n_out + d_at,
+                             n_out,
+                             c.in + q * n_in + r * in_plane + in_at,
+                             n_in);
+                      });
+                }
+                x += stride;
+              } else {
+                uint32_t run = 1;
+                while (run < kCols && x + run * stride < l.in_w &&
+                       same_taps(tx,
+                                 backward_taps(x + run * stride,
+                                               l.out_w,
+                                               kernel,
+                                               stride,
+                                               l.pad))) {
+                  ++run;
+                }
+                cover_tile<kRows, kCols>(
+                    i,
+                    i_end,
+                    0,
+                    run,
+                    [&](auto rows, auto cols, uint32_t r, uint32_t q) {
+                      tile(rows,
+                           cols,
+                           r,
+                           ty,
+                           tx,
+                           c.out + ex0 * n_out + d_at + q,
+                           1U,
+                           c.in + ex0 * n_in + r * in_plane + in_at +
+                               q * stride,
+                           stride);
+                    });
+                x += run * stride;
+              }
+            }
+          }
+        });
+  }
+};
+
+}  // namespace fewstep
+
+#endif  // FEWSTEP_LAYERS_CONV2D_H_

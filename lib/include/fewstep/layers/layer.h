@@ -1,0 +1,133 @@
+// What a layer operation is, and the pieces all of them share.
+//
+// An operation is a type with three static functions, each a template over the
+// number type, the executor and the weight view:
+//
+//   forward          out = op(in)
+//   weight_gradient  grad += dL/d(parameters), reads `in` and `out` = dL/d(out)
+//   input_gradient   `in` = dL/d(in) * activation'(in), in its own storage
+//
+// called in this order, with a barrier after each. Backward, `out` holds
+// dL/d(out) and input_gradient overwrites the input activation, so training
+// needs no second set of buffers.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#ifndef FEWSTEP_LAYERS_LAYER_H_
+#define FEWSTEP_LAYERS_LAYER_H_
+
+#include "fewstep/network.h"
+#include "fewstep/numerics/elementary.h"
+#include "fewstep/views.h"
+
+namespace fewstep {
+
+/// Arguments of a layer operation on a tile of examples.
+template <class T>
+struct LayerCall {
+  const Layer* layer;
+  uint32_t n;            ///< Examples in the tile.
+  RawView weights;       ///< At the layer's first parameter.
+  const Primal<T>* x;    ///< [n][n_in] when the input is the network's, or null.
+  T* in;                 ///< [n][n_in] otherwise.
+  T* out;                ///< [n][n_out]
+  T* aux;                ///< [n][n_aux], or [n_aux] for batch_norm.
+  T* grad;               ///< At the layer's first parameter.
+  bool first;            ///< First tile: sums start at +0 instead of `grad`.
+};
+
+/// An integer known at compile time, passed as an argument.
+template <int v>
+struct Int {
+  static constexpr int value = v;
+};
+
+template <class A, class B>
+struct IsSame {
+  static constexpr bool value = false;
+};
+template <class A>
+struct IsSame<A, A> {
+  static constexpr bool value = true;
+};
+
+/// The type behind a reference to const: Value<const T&> is T.
+template <class A>
+struct RemoveConstRef;
+template <class A>
+struct RemoveConstRef<const A&> {
+  using Type = A;
+};
+template <class A>
+using Value = typename RemoveConstRef<A>::Type;
+
+/// x as a T: itself, or with tangent 0.
+template <class T, class X>
+FEWSTEP_INLINE T lift(const X& x) {
+  if constexpr (IsSame<T, X>::value) {
+    return x;
+  } else {
+    return T{x, constant<X>(0.0F)};
+  }
+}
+
+/// f(input array): the network's input without tangents, or an activation.
+template <class T, class F>
+FEWSTEP_INLINE void with_input(const LayerCall<T>& c, const F& f) {
+  if constexpr (IsSame<T, Primal<T>>::value) {
+    f(static_cast<const T*>(c.x != nullptr ? c.x : c.in));
+  } else {
+    if (c.x != nullptr) {
+      f(c.x);
+    } else {
+      f(static_cast<const T*>(c.in));
+    }
+  }
+}
+
+/// relu(x) = x <= 0 ? +0 : x; keeps NaN, never gives -0.
+template <class T>
+FEWSTEP_INLINE T relu(const T& x) {
+  const T zero = constant<T>(0.0F);
+  return select(less_equal(x, zero), zero, x);
+}
+
+/// *at = delta * activation'(y), y being the activation that *at holds: the
+/// write of every input_gradient.
+template <class T>
+FEWSTEP_INLINE void store_delta(T* at, uint8_t activation, T delta) {
+  const T zero = constant<T>(0.0F);
+  if (activation == static_cast<uint8_t>(LayerOp::kRelu)) {
+    delta = select(less_equal(*at, zero), zero, delta);
+  } else if (activation == static_cast<uint8_t>(LayerOp::kTanh)) {
+    const T y = *at;
+    delta = delta * fma(-y, y, constant<T>(1.0F));
+  }
+  *at = delta;
+}
+
+/// Number of partial sums of a normalization sum, on every engine.
+constexpr uint32_t kPartials = 32;
+
+/// Sum over i in [0, n) in the contract's order for sums that would starve a
+/// GPU: element i goes to partial sum i mod 32, then partials 0..31 ascending.
+/// term(i, s) returns s plus the i-th term.
+template <class T, class Term>
+FEWSTEP_HD inline T partial_sum(uint32_t n, const Term& term) {
+  T partial[kPartials];
+  for (uint32_t j = 0; j < kPartials; ++j) partial[j] = constant<T>(0.0F);
+  uint32_t i = 0;
+  for (; i + kPartials <= n; i += kPartials) {
+    for (uint32_t j = 0; j < kPartials; ++j) {
+      partial[j] = term(i + j, partial[j]);
+    }
+  }
+  for (uint32_t j = 0; i + j < n; ++j) partial[j] = term(i + j, partial[j]);
+  T sum = partial[0];
+  for (uint32_t j = 1; j < kPartials; ++j) sum = sum + partial[j];
+  return sum;
+}
+
+}  // namespace fewstep
+
+#endif  // FEWSTEP_LAYERS_LAYER_H_

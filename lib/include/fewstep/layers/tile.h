@@ -1,0 +1,123 @@
+// Register tiles: the one inner kernel of dense and conv2d.
+//
+// A tile is `rows` x `cols` independent outputs whose sums are kept in
+// registers and advance together, each in its own ascending order. The size of
+// a tile never changes a bit.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#ifndef FEWSTEP_LAYERS_TILE_H_
+#define FEWSTEP_LAYERS_TILE_H_
+
+#include "fewstep/layers/layer.h"
+
+namespace fewstep {
+
+/// Tile size by number type. Sixteen accumulators fit Cortex-M4F's 32
+/// single-precision registers; types with other register files specialize it.
+template <class T>
+struct TileShape {
+  static constexpr int kRows = 4;
+  static constexpr int kCols = 4;
+};
+template <class T>
+struct TileShape<Dual<T>> {
+  static constexpr int kRows = 2;
+  static constexpr int kCols = 2;
+};
+
+/// sums[r][c] = fma(a[r], b[c], sums[r][c])
+template <int kRows, int kCols, class T, class A, class B>
+FEWSTEP_INLINE void multiply_add(T (&sums)[kRows][kCols],
+                                 const A (&a)[kRows],
+                                 const B (&b)[kCols]) {
+  FEWSTEP_UNROLL(8)
+  for (int r = 0; r < kRows; ++r) {
+    FEWSTEP_UNROLL(8)
+    for (int c = 0; c < kCols; ++c) sums[r][c] = fma(a[r], b[c], sums[r][c]);
+  }
+}
+
+/// v[i] = load(i)
+template <int n, class T, class Load>
+FEWSTEP_INLINE void load_all(T (&v)[n], const Load& load) {
+  FEWSTEP_UNROLL(8)
+  for (int i = 0; i < n; ++i) v[i] = load(i);
+}
+
+/// sums[r][c] = init(r, c)
+template <int kRows, int kCols, class T, class Init>
+FEWSTEP_INLINE void init_sums(T (&sums)[kRows][kCols], const Init& init) {
+  FEWSTEP_UNROLL(8)
+  for (int r = 0; r < kRows; ++r) {
+    FEWSTEP_UNROLL(8)
+    for (int c = 0; c < kCols; ++c) sums[r][c] = init(r, c);
+  }
+}
+
+/// store(r, c, sums[r][c]). The sums are spilled first so that the store is a
+/// loop, not 16 copies of its code.
+template <int kRows, int kCols, class T, class Store>
+FEWSTEP_INLINE void store_sums(const T (&sums)[kRows][kCols],
+                               const Store& store) {
+  T spilled[kRows][kCols];
+  FEWSTEP_UNROLL(8)
+  for (int r = 0; r < kRows; ++r) {
+    FEWSTEP_UNROLL(8)
+    for (int c = 0; c < kCols; ++c) spilled[r][c] = sums[r][c];
+  }
+  FEWSTEP_UNROLL(1)
+  for (int r = 0; r < kRows; ++r) {
+    FEWSTEP_UNROLL(1)
+    for (int c = 0; c < kCols; ++c) store(r, c, spilled[r][c]);
+  }
+}
+
+/// body(Int<rows>, Int<cols>, row, col) for tiles that cover
+/// [row, row_end) x [col, col_end), at most kRows x kCols: whole if it fits,
+/// else in strips of one.
+template <int kRows, int kCols, class Body>
+FEWSTEP_INLINE void cover_tile(uint32_t row,
+                               uint32_t row_end,
+                               uint32_t col,
+                               uint32_t col_end,
+                               const Body& body) {
+  const bool whole_rows = row + kRows <= row_end;
+  const bool whole_cols = col + kCols <= col_end;
+  if (whole_rows && whole_cols) {
+    body(Int<kRows>(), Int<kCols>(), row, col);
+  } else if (whole_rows) {
+    for (; col < col_end; ++col) body(Int<kRows>(), Int<1>(), row, col);
+  } else if (whole_cols) {
+    for (; row < row_end; ++row) body(Int<1>(), Int<kCols>(), row, col);
+  } else {
+    for (; row < row_end; ++row) {
+      for (uint32_t c = col; c < col_end; ++c) {
+        body(Int<1>(), Int<1>(), row, c);
+      }
+    }
+  }
+}
+
+/// Runs `body` over all tiles of [0, n_rows) x [0, n_cols), one item a tile.
+template <int kRows, int kCols, class E, class Body>
+FEWSTEP_INLINE void for_each_tile(const E& e,
+                                  uint32_t n_rows,
+                                  uint32_t n_cols,
+                                  const Body& body) {
+  e.for_each((n_rows + kRows - 1) / kRows,
+             (n_cols + kCols - 1) / kCols,
+             [&](uint32_t i, uint32_t j) {
+               const uint32_t row = i * kRows;
+               const uint32_t col = j * kCols;
+               const uint32_t row_end =
+                   row + kRows < n_rows ? row + kRows : n_rows;
+               const uint32_t col_end =
+                   col + kCols < n_cols ? col + kCols : n_cols;
+               cover_tile<kRows, kCols>(row, row_end, col, col_end, body);
+             });
+}
+
+}  // namespace fewstep
+
+#endif  // FEWSTEP_LAYERS_TILE_H_

@@ -1,0 +1,158 @@
+// The description of a network that every engine reads.
+//
+// A network is a sequence of layers over one example in CHW layout. Each layer
+// is one `Layer` record: what the author chose (operation, kernel, ...) and
+// what NetworkPlanner derives from it (shapes, where its parameters and its
+// activations lie). The record is stored in the capsule byte for byte, so
+// firmware reads it in flash and keeps no copy.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#ifndef FEWSTEP_NETWORK_H_
+#define FEWSTEP_NETWORK_H_
+
+#include "fewstep/config.h"
+#include "fewstep/status.h"
+
+namespace fewstep {
+
+/// Layer operations. Values are part of the capsule format.
+enum class LayerOp : uint8_t {
+  kDense = 1,           ///< y = W x + b over the flattened input.
+  kConv2d = 2,          ///< Cross-correlation, zero padding.
+  kRelu = 3,            ///< max(x, 0)
+  kTanh = 4,            ///< tanh(x)
+  kMaxPool = 5,         ///< Maximum of each window, floor.
+  kGlobalAvgPool = 6,   ///< Mean of each channel.
+  kFlatten = 7,         ///< CHW -> vector; moves nothing.
+  kGroupNorm = 8,       ///< Per example and group of channels.
+  kBatchNorm = 9,       ///< Per channel over the batch at hand.
+};
+
+/// Losses. Values are part of the capsule format.
+enum class LossOp : uint8_t {
+  kSoftmaxCrossEntropy = 1,  ///< Mean over examples, nats; labels.
+  kMeanSquaredError = 2,     ///< Mean over examples and outputs; targets.
+};
+
+/// Offset that stands for the caller's input array instead of an activation.
+constexpr uint32_t kNetworkInput = 0xffffffffU;
+
+/// One layer. Written by NetworkPlanner::add; read by everything else.
+/// 48 bytes, little-endian, no padding: lib/FORMAT.md.
+struct Layer {
+  // Chosen by the author.
+  LayerOp op;
+  uint8_t kernel;   ///< Window edge: conv2d, max_pool; else 0.
+  uint8_t stride;   ///< conv2d, max_pool; else 0.
+  uint8_t pad;      ///< conv2d: rows and columns of zeros, < kernel; else 0.
+  uint16_t groups;  ///< group_norm, divides in_c; else 0.
+
+  // Derived.
+  uint16_t in_c, in_h, in_w;     ///< Input shape.
+  uint16_t out_c, out_h, out_w;  ///< Output shape; out_c of dense = units.
+  uint8_t in_place;  ///< 1: output shares the input's storage.
+  uint8_t in_activation;   ///< LayerOp whose output the input storage holds and
+                           ///< whose derivative goes with a write of dL/d(input)
+                           ///< (kRelu, kTanh), else 0.
+  uint32_t param_offset;   ///< First parameter in theta.
+  uint32_t n_weights;      ///< Parameters of the first tensor (gamma).
+  uint32_t n_biases;       ///< Parameters of the second tensor (beta).
+  uint32_t in_offset;      ///< Activation floats per example before the input,
+                           ///< or kNetworkInput.
+  uint32_t out_offset;     ///< The same for the output.
+  uint32_t aux_offset;     ///< Auxiliary values before this layer's.
+  uint16_t n_aux;          ///< Auxiliary values kept from forward to backward:
+                           ///< per example (group_norm) or batch (batch_norm).
+  uint16_t tensor;         ///< Index of the first tensor.
+
+  FEWSTEP_HD uint32_t n_in() const {
+    return uint32_t{in_c} * in_h * in_w;
+  }
+  FEWSTEP_HD uint32_t n_out() const {
+    return uint32_t{out_c} * out_h * out_w;
+  }
+  FEWSTEP_HD uint32_t n_params() const { return n_weights + n_biases; }
+};
+static_assert(sizeof(Layer) == 48, "Layer is a file format");
+
+/// A planned network. `layers` is not owned.
+struct Network {
+  const Layer* layers;
+  uint16_t n_layers;
+  LossOp loss;
+  uint8_t out_activation;     ///< As Layer::in_activation, for the last output.
+  uint8_t transductive;       ///< 1: outputs depend on the batch (batch_norm).
+  uint16_t first_param_layer;  ///< Below it no gradient flows.
+  uint16_t in_c, in_h, in_w;  ///< Shape of one example.
+  uint16_t n_tensors;         ///< Parameter tensors.
+  uint32_t n_in;              ///< Values of one example.
+  uint32_t n_out;             ///< Outputs of one example.
+  uint32_t n_params;          ///< P, length of theta.
+  uint32_t n_act;             ///< Activation values per example.
+  uint32_t n_aux_example;     ///< Auxiliary values per example.
+  uint32_t n_aux_batch;       ///< Auxiliary values per batch.
+  uint32_t out_offset;        ///< Activation offset of the outputs.
+};
+
+/// Derives shapes, offsets and the activation plan, one layer after another.
+///
+/// Activations (relu, tanh) run in the storage of their input: their
+/// derivative follows from their output, and the layer above applies it when
+/// it overwrites that storage with dL/d(input). Flatten moves nothing. Every
+/// other layer gets storage of its own.
+class NetworkPlanner {
+ public:
+  /// Starts a network over examples of shape [c][h][w].
+  NetworkPlanner(uint16_t c, uint16_t h, uint16_t w);
+
+  /// Fills the derived fields of `layer` from its chosen ones (op, kernel,
+  /// stride, pad, groups, and out_c for dense and conv2d).
+  ///
+  /// @retval kOk           `layer` is complete.
+  /// @retval kBadArgument  A field is out of range for the input at hand, or a
+  ///                       size overflows; error() says which. `layer` and the
+  ///                       planner are unchanged.
+  Status add(Layer* layer);
+
+  /// Completes the network of the layers added so far, which the caller keeps
+  /// at `layers`.
+  ///
+  /// @retval kOk           `*network` is written.
+  /// @retval kBadArgument  No layer, no parameter, or one output under
+  ///                       cross-entropy; error() says which.
+  Status finish(const Layer* layers, LossOp loss, Network* network);
+
+  /// What was wrong with the last refused call; static, never null.
+  const char* error() const { return error_; }
+
+ private:
+  Status refuse(const char* why);
+
+  const char* error_ = "";
+  uint16_t in_[3];     // Shape of the network's input.
+  uint16_t shape_[3];  // Shape of the current output.
+  uint16_t n_layers_ = 0;
+  uint16_t first_param_layer_ = 0;
+  uint16_t n_tensors_ = 0;
+  uint8_t transductive_ = 0;
+  uint8_t activation_ = 0;            // Held by the current output's storage.
+  uint32_t offset_ = kNetworkInput;   // Of the current output.
+  uint32_t n_params_ = 0;
+  uint32_t n_act_ = 0;
+  uint32_t n_aux_example_ = 0;
+  uint32_t n_aux_batch_ = 0;
+};
+
+/// Name used by recipes and reports, e.g. "conv2d"; never null.
+const char* to_string(LayerOp op);
+const char* to_string(LossOp op);
+
+/// Multiply-adds of one gradient of one example: forward + weight gradient +
+/// input gradient (none below the first layer with parameters), dense and
+/// conv2d layers, padded taps not counted.
+uint64_t multiply_adds_per_example(const Network& network);
+
+}  // namespace fewstep
+
+#endif  // FEWSTEP_NETWORK_H_

@@ -1,0 +1,100 @@
+// Update rules: how a step turns gradients into new parameters.
+//
+// A rule is a type with `update` and, for meta-training, `vjp`, its
+// vector-Jacobian product; adding one touches this folder only. Its learned
+// quantities are one flat vector phi, shared by all parameters or one each, as
+// the rule likes; its state is n_state_per_param values a parameter. The loss
+// at theta_k is an input like the gradient is.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#ifndef FEWSTEP_RULES_RULE_H_
+#define FEWSTEP_RULES_RULE_H_
+
+#include "fewstep/config.h"
+#include "fewstep/network.h"
+
+namespace fewstep {
+
+/// Update rules. Values are part of the capsule format.
+enum class RuleOp : uint8_t {
+  kSgd = 1,      ///< theta - alpha g, one rate.
+  kLslr = 2,     ///< theta - alpha[tensor][k] g, [n_tensors][steps] rates.
+  kMetaSgd = 3,  ///< theta - alpha * g, one rate per parameter.
+};
+
+/// A rule as a network uses it: its operation and sizes.
+struct Rule {
+  RuleOp op;
+  uint16_t steps;  ///< K it was trained for; lslr has rates for no more.
+  uint32_t n_phi;  ///< Learned values: the length of phi.
+  uint32_t n_state_per_param;  ///< Values of state per parameter (0 so far).
+};
+
+/// The rule `op` for `network` and `steps` >= 1 steps.
+FEWSTEP_HD constexpr Rule make_rule(RuleOp op,
+                                    uint16_t steps,
+                                    const Network& network) {
+  uint32_t n_phi = 1;
+  if (op == RuleOp::kLslr) n_phi = uint32_t{network.n_tensors} * steps;
+  if (op == RuleOp::kMetaSgd) n_phi = network.n_params;
+  return Rule{op, steps, n_phi, 0};
+}
+
+/// Whether the loss at theta_k enters the update, so that the meta-gradient has
+/// a term loss_bar g_k.
+FEWSTEP_HD constexpr bool uses_loss(RuleOp op) {
+  switch (op) {
+    case RuleOp::kSgd:
+    case RuleOp::kLslr:
+    case RuleOp::kMetaSgd: return false;
+  }
+  return false;
+}
+
+/// Name used by recipes and reports, e.g. "meta_sgd"; never null.
+const char* to_string(RuleOp op);
+
+/// Arguments of one update.
+template <class T>
+struct RuleCall {
+  const Network* network;
+  const Rule* rule;
+  uint32_t step;   ///< k, 0-based.
+  const T* loss;   ///< Support loss at theta_k.
+  T* grad;         ///< [P] g_k in, theta_{k+1} out.
+  T* state;        ///< [P * n_state_per_param] updated in place, or null.
+};
+
+/// Arguments of a vector-Jacobian product. Bars are derivatives of the outer
+/// loss: on entry with respect to theta_{k+1} and state_{k+1}, on return with
+/// respect to theta_k and state_k.
+template <class T>
+struct RuleVjpCall {
+  const Network* network;
+  const Rule* rule;
+  uint32_t step;        ///< k, 0-based.
+  const T* loss;        ///< Support loss at theta_k.
+  const T* grad;        ///< [P] g_k.
+  const T* state;       ///< [P * n_state_per_param] state_k, or null.
+  T* theta_bar;         ///< [P] in and out.
+  T* state_bar;         ///< [P * n_state_per_param] in and out, or null.
+  T* grad_bar;          ///< [P] written.
+  T* loss_bar;          ///< Written.
+  T* phi_bar;           ///< [n_phi] added to.
+};
+
+/// f(tensor index, first parameter, count) for every parameter tensor.
+template <class F>
+FEWSTEP_INLINE void for_each_tensor(const Network& network, const F& f) {
+  for (uint32_t i = 0; i < network.n_layers; ++i) {
+    const Layer& l = network.layers[i];
+    if (l.n_params() == 0) continue;
+    f(uint32_t{l.tensor}, l.param_offset, l.n_weights);
+    f(l.tensor + 1U, l.param_offset + l.n_weights, l.n_biases);
+  }
+}
+
+}  // namespace fewstep
+
+#endif  // FEWSTEP_RULES_RULE_H_
