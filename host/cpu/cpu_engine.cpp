@@ -168,8 +168,7 @@ class CpuEngine : public Engine {
         config_.source->sample(split, config_.seed, iteration, first + l, &e);
       }
       const int at = static_cast<int>(l);
-      worker->support.set(
-          at, e.support_x, e.support_labels, e.support_targets);
+      worker->support.set(at, e.support_x, e.support_labels, e.support_targets);
       worker->query.set(at, e.query_x, e.query_labels, e.query_targets);
     }
   }

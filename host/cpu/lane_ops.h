@@ -28,7 +28,9 @@ namespace host {
 
 struct LaneOps {
   template <class W, class T>
-  void forward(const SerialExecutor& e, LayerOp op, const LayerCall<T>& c) const;
+  void forward(const SerialExecutor& e,
+               LayerOp op,
+               const LayerCall<T>& c) const;
   template <class W, class T>
   void weight_gradient(const SerialExecutor& e,
                        LayerOp op,

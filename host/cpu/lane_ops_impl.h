@@ -45,12 +45,12 @@ void LaneOps::update(const SerialExecutor& e,
 }  // namespace fewstep::host
 
 /// Instantiates the layer operations for number type T at weight view W.
-#define FEWSTEP_LANE_LAYERS(T, ...)                                          \
-  template void LaneOps::forward<__VA_ARGS__, T>(                            \
-      const SerialExecutor&, LayerOp, const LayerCall<T>&) const;            \
-  template void LaneOps::weight_gradient<__VA_ARGS__, T>(                    \
-      const SerialExecutor&, LayerOp, const LayerCall<T>&) const;            \
-  template void LaneOps::input_gradient<__VA_ARGS__, T>(                     \
+#define FEWSTEP_LANE_LAYERS(T, ...)                               \
+  template void LaneOps::forward<__VA_ARGS__, T>(                 \
+      const SerialExecutor&, LayerOp, const LayerCall<T>&) const; \
+  template void LaneOps::weight_gradient<__VA_ARGS__, T>(         \
+      const SerialExecutor&, LayerOp, const LayerCall<T>&) const; \
+  template void LaneOps::input_gradient<__VA_ARGS__, T>(          \
       const SerialExecutor&, LayerOp, const LayerCall<T>&) const
 
 #endif  // FEWSTEP_HOST_CPU_LANE_OPS_IMPL_H_

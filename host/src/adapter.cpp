@@ -8,7 +8,7 @@
 #include <limits>
 
 #include "fewstep/host/error.h"
-#include "fewstep/host/all_ops.h"
+#include "fewstep/host/firmware_ops.h"
 
 namespace fewstep::host {
 namespace {
@@ -37,15 +37,16 @@ Adapter::Adapter(const CapsuleFile& file,
       network.n_out != shape.n_out) {
     throw Error(
         Exit::kBadData,
-        fmt::format("the capsule's network takes {} inputs and gives {} {}, the "
-                    "episodes have {} and {} {}; use a capsule and episodes of "
-                    "the same task",
-                    network.n_in,
-                    network.n_out,
-                    classes ? "classes" : "outputs",
-                    shape.n_in,
-                    shape.n_out,
-                    shape.classification ? "classes" : "outputs"));
+        fmt::format(
+            "the capsule's network takes {} inputs and gives {} {}, the "
+            "episodes have {} and {} {}; use a capsule and episodes of "
+            "the same task",
+            network.n_in,
+            network.n_out,
+            classes ? "classes" : "outputs",
+            shape.n_in,
+            shape.n_out,
+            shape.classification ? "classes" : "outputs"));
   }
   if (capsule.rule.op == RuleOp::kLslr && steps > capsule.rule.steps) {
     throw Error(Exit::kUsage,
@@ -62,7 +63,7 @@ Adapter::Adapter(const CapsuleFile& file,
   require(required_bytes(capsule, options, &bytes), "required_bytes");
   arena_.resize(bytes);
   require(session_.open({file.bytes.data(), file.bytes.size()},
-                        AllOps::list,
+                        FirmwareOps::list,
                         {arena_.data(), arena_.size()},
                         options),
           "open");

@@ -11,10 +11,7 @@ namespace {
 struct Adam {
   float rate, beta1, beta2, eps, correction1, correction2;
 
-  void step(const std::vector<float>& g,
-            float* x,
-            float* m,
-            float* v) const {
+  void step(const std::vector<float>& g, float* x, float* m, float* v) const {
     for (size_t i = 0; i < g.size(); ++i) {
       m[i] = fma(1.0F - beta1, g[i], beta1 * m[i]);
       v[i] = fma((1.0F - beta2) * g[i], g[i], beta2 * v[i]);
@@ -31,8 +28,8 @@ float scheduled_rate(const OuterRecipe& outer, int64_t iteration) {
   const float rate = static_cast<float>(outer.rate);
   if (outer.schedule == Schedule::kConstant) return rate;
   const float min = static_cast<float>(outer.min_rate);
-  const double share = static_cast<double>(iteration) /
-                       static_cast<double>(outer.iterations);
+  const double share =
+      static_cast<double>(iteration) / static_cast<double>(outer.iterations);
   const float angle = static_cast<float>(3.14159265358979323846 * share);
   return fma((rate - min) * 0.5F, 1.0F + cos(angle), min);
 }

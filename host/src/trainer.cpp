@@ -30,9 +30,8 @@ namespace {
 constexpr int64_t kMetricsEvery = 100;
 
 Rule rule_of(const Recipe& recipe, const Network& network) {
-  return make_rule(recipe.inner.rule,
-                   static_cast<uint16_t>(recipe.inner.steps),
-                   network);
+  return make_rule(
+      recipe.inner.rule, static_cast<uint16_t>(recipe.inner.steps), network);
 }
 
 // The arrays of `path` as theta and phi, their lengths checked.
@@ -190,8 +189,9 @@ class Run {
     if (state_.iteration % kMetricsEvery != 0 && !last) return;
     metrics->append(state_.iteration,
                     {{"loss", loss_sum_ / static_cast<double>(n_losses_)},
-                     {"rate", static_cast<double>(scheduled_rate(
-                                  recipe_.outer, state_.iteration - 1))},
+                     {"rate",
+                      static_cast<double>(
+                          scheduled_rate(recipe_.outer, state_.iteration - 1))},
                      {"dropped", n_dropped_}});
     loss_sum_ = 0.0;
     n_losses_ = 0;

@@ -72,8 +72,10 @@ Status NetworkPlanner::add(Layer* layer) {
           windows(l.in_h + 2U * layer->pad, layer->kernel, layer->stride);
       const uint32_t ow =
           windows(l.in_w + 2U * layer->pad, layer->kernel, layer->stride);
-      if (oh == 0 || ow == 0) return refuse("conv2d's kernel exceeds its input");
-      if (oh > 0xffff || ow > 0xffff) return refuse("conv2d's output is too big");
+      if (oh == 0 || ow == 0)
+        return refuse("conv2d's kernel exceeds its input");
+      if (oh > 0xffff || ow > 0xffff)
+        return refuse("conv2d's output is too big");
       l.kernel = layer->kernel;
       l.stride = layer->stride;
       l.pad = layer->pad;
@@ -114,7 +116,8 @@ Status NetworkPlanner::add(Layer* layer) {
       if (layer->groups == 0 || l.in_c % layer->groups != 0) {
         return refuse("group_norm needs groups that divide the channels");
       }
-      if (layer->groups > 0x7fff) return refuse("group_norm has too many groups");
+      if (layer->groups > 0x7fff)
+        return refuse("group_norm has too many groups");
       l.groups = layer->groups;
       n_weights = l.in_c;
       n_biases = l.in_c;

@@ -18,15 +18,15 @@ namespace fewstep {
 
 /// Layer operations. Values are part of the capsule format.
 enum class LayerOp : uint8_t {
-  kDense = 1,           ///< y = W x + b over the flattened input.
-  kConv2d = 2,          ///< Cross-correlation, zero padding.
-  kRelu = 3,            ///< max(x, 0)
-  kTanh = 4,            ///< tanh(x)
-  kMaxPool = 5,         ///< Maximum of each window, floor.
-  kGlobalAvgPool = 6,   ///< Mean of each channel.
-  kFlatten = 7,         ///< CHW -> vector; moves nothing.
-  kGroupNorm = 8,       ///< Per example and group of channels.
-  kBatchNorm = 9,       ///< Per channel over the batch at hand.
+  kDense = 1,          ///< y = W x + b over the flattened input.
+  kConv2d = 2,         ///< Cross-correlation, zero padding.
+  kRelu = 3,           ///< max(x, 0)
+  kTanh = 4,           ///< tanh(x)
+  kMaxPool = 5,        ///< Maximum of each window, floor.
+  kGlobalAvgPool = 6,  ///< Mean of each channel.
+  kFlatten = 7,        ///< CHW -> vector; moves nothing.
+  kGroupNorm = 8,      ///< Per example and group of channels.
+  kBatchNorm = 9,      ///< Per channel over the batch at hand.
 };
 
 /// Losses. Values are part of the capsule format.
@@ -51,27 +51,23 @@ struct Layer {
   // Derived.
   uint16_t in_c, in_h, in_w;     ///< Input shape.
   uint16_t out_c, out_h, out_w;  ///< Output shape; out_c of dense = units.
-  uint8_t in_place;  ///< 1: output shares the input's storage.
-  uint8_t in_activation;   ///< LayerOp whose output the input storage holds and
-                           ///< whose derivative goes with a write of dL/d(input)
-                           ///< (kRelu, kTanh), else 0.
-  uint32_t param_offset;   ///< First parameter in theta.
-  uint32_t n_weights;      ///< Parameters of the first tensor (gamma).
-  uint32_t n_biases;       ///< Parameters of the second tensor (beta).
-  uint32_t in_offset;      ///< Activation floats per example before the input,
-                           ///< or kNetworkInput.
-  uint32_t out_offset;     ///< The same for the output.
-  uint32_t aux_offset;     ///< Auxiliary values before this layer's.
-  uint16_t n_aux;          ///< Auxiliary values kept from forward to backward:
-                           ///< per example (group_norm) or batch (batch_norm).
-  uint16_t tensor;         ///< Index of the first tensor.
+  uint8_t in_place;              ///< 1: output shares the input's storage.
+  uint8_t in_activation;  ///< LayerOp whose output the input storage holds and
+                          ///< whose derivative goes with a write of dL/d(input)
+                          ///< (kRelu, kTanh), else 0.
+  uint32_t param_offset;  ///< First parameter in theta.
+  uint32_t n_weights;     ///< Parameters of the first tensor (gamma).
+  uint32_t n_biases;      ///< Parameters of the second tensor (beta).
+  uint32_t in_offset;     ///< Activation floats per example before the input,
+                          ///< or kNetworkInput.
+  uint32_t out_offset;    ///< The same for the output.
+  uint32_t aux_offset;    ///< Auxiliary values before this layer's.
+  uint16_t n_aux;         ///< Auxiliary values kept from forward to backward:
+                          ///< per example (group_norm) or batch (batch_norm).
+  uint16_t tensor;        ///< Index of the first tensor.
 
-  FEWSTEP_HD uint32_t n_in() const {
-    return uint32_t{in_c} * in_h * in_w;
-  }
-  FEWSTEP_HD uint32_t n_out() const {
-    return uint32_t{out_c} * out_h * out_w;
-  }
+  FEWSTEP_HD uint32_t n_in() const { return uint32_t{in_c} * in_h * in_w; }
+  FEWSTEP_HD uint32_t n_out() const { return uint32_t{out_c} * out_h * out_w; }
   FEWSTEP_HD uint32_t n_params() const { return n_weights + n_biases; }
 };
 static_assert(sizeof(Layer) == 48, "Layer is a file format");
@@ -81,18 +77,18 @@ struct Network {
   const Layer* layers;
   uint16_t n_layers;
   LossOp loss;
-  uint8_t out_activation;     ///< As Layer::in_activation, for the last output.
-  uint8_t transductive;       ///< 1: outputs depend on the batch (batch_norm).
+  uint8_t out_activation;  ///< As Layer::in_activation, for the last output.
+  uint8_t transductive;    ///< 1: outputs depend on the batch (batch_norm).
   uint16_t first_param_layer;  ///< Below it no gradient flows.
-  uint16_t in_c, in_h, in_w;  ///< Shape of one example.
-  uint16_t n_tensors;         ///< Parameter tensors.
-  uint32_t n_in;              ///< Values of one example.
-  uint32_t n_out;             ///< Outputs of one example.
-  uint32_t n_params;          ///< P, length of theta.
-  uint32_t n_act;             ///< Activation values per example.
-  uint32_t n_aux_example;     ///< Auxiliary values per example.
-  uint32_t n_aux_batch;       ///< Auxiliary values per batch.
-  uint32_t out_offset;        ///< Activation offset of the outputs.
+  uint16_t in_c, in_h, in_w;   ///< Shape of one example.
+  uint16_t n_tensors;          ///< Parameter tensors.
+  uint32_t n_in;               ///< Values of one example.
+  uint32_t n_out;              ///< Outputs of one example.
+  uint32_t n_params;           ///< P, length of theta.
+  uint32_t n_act;              ///< Activation values per example.
+  uint32_t n_aux_example;      ///< Auxiliary values per example.
+  uint32_t n_aux_batch;        ///< Auxiliary values per batch.
+  uint32_t out_offset;         ///< Activation offset of the outputs.
 };
 
 /// Derives shapes, offsets and the activation plan, one layer after another.
@@ -136,8 +132,8 @@ class NetworkPlanner {
   uint16_t first_param_layer_ = 0;
   uint16_t n_tensors_ = 0;
   uint8_t transductive_ = 0;
-  uint8_t activation_ = 0;            // Held by the current output's storage.
-  uint32_t offset_ = kNetworkInput;   // Of the current output.
+  uint8_t activation_ = 0;           // Held by the current output's storage.
+  uint32_t offset_ = kNetworkInput;  // Of the current output.
   uint32_t n_params_ = 0;
   uint32_t n_act_ = 0;
   uint32_t n_aux_example_ = 0;

@@ -28,9 +28,7 @@ struct StaticOps;
 template <class... Layers, class... Losses, class... Rules>
 struct StaticOps<OpList<Layers...>, OpList<Losses...>, OpList<Rules...>> {
   template <class W, class E, class T>
-  FEWSTEP_HD void forward(const E& e,
-                          LayerOp op,
-                          const LayerCall<T>& c) const {
+  FEWSTEP_HD void forward(const E& e, LayerOp op, const LayerCall<T>& c) const {
     ((op == Layers::kOp ? Layers::template forward<W>(e, c) : void()), ...);
   }
   template <class W, class E, class T>
@@ -60,9 +58,7 @@ struct StaticOps<OpList<Layers...>, OpList<Losses...>, OpList<Rules...>> {
      ...);
   }
   template <class R, class E, class T>
-  FEWSTEP_HD void vjp(const E& e,
-                      const RuleVjpCall<T>& c,
-                      const R& phi) const {
+  FEWSTEP_HD void vjp(const E& e, const RuleVjpCall<T>& c, const R& phi) const {
     ((c.rule->op == Rules::kOp ? Rules::vjp(e, c, phi) : void()), ...);
   }
 };

@@ -15,32 +15,32 @@ namespace fewstep {
 /// Values are part of the C ABI and of persisted reports: append, never
 /// renumber, never reuse. The tens digit is the class of failure, which is what
 /// a caller usually branches on.
-enum class [[nodiscard]] Status : int8_t {
-  kOk = 0,
+enum class [[nodiscard]] Status : int8_t{
+    kOk = 0,
 
-  // -1x  The caller broke the contract. Fix the call; retrying cannot help.
-  kBadArgument = -10,  ///< A size, pointer or option is outside its range.
-  kBadState = -11,     ///< Calls arrived in the wrong order.
-  kBadLabel = -12,     ///< A class index is >= the number of outputs.
-  kBadInput = -13,     ///< An input or a target is NaN or infinite.
-  kTooManyExamples = -14,  ///< More examples than the session was opened for.
+    // -1x  The caller broke the contract. Fix the call; retrying cannot help.
+    kBadArgument = -10,  ///< A size, pointer or option is outside its range.
+    kBadState = -11,     ///< Calls arrived in the wrong order.
+    kBadLabel = -12,     ///< A class index is >= the number of outputs.
+    kBadInput = -13,     ///< An input or a target is NaN or infinite.
+    kTooManyExamples = -14,  ///< More examples than the session was opened for.
 
-  // -2x  The capsule is unusable here. Ship another one.
-  kBadMagic = -20,      ///< Not a capsule.
-  kBadVersion = -21,    ///< Written for another format or numerics version.
-  kBadChecksum = -22,   ///< Truncated or corrupted.
-  kBadCapsule = -23,    ///< Checksums hold but the contents contradict.
-  kMisaligned = -24,    ///< Capsule or arena is not 16-byte aligned.
-  kMissingSection = -25,  ///< A section this call needs is not there.
+    // -2x  The capsule is unusable here. Ship another one.
+    kBadMagic = -20,        ///< Not a capsule.
+    kBadVersion = -21,      ///< Written for another format or numerics version.
+    kBadChecksum = -22,     ///< Truncated or corrupted.
+    kBadCapsule = -23,      ///< Checksums hold but the contents contradict.
+    kMisaligned = -24,      ///< Capsule or arena is not 16-byte aligned.
+    kMissingSection = -25,  ///< A section this call needs is not there.
 
-  // -3x  This build or device cannot run it. Link or provide more.
-  kArenaTooSmall = -30,        ///< The buffer is below required_bytes().
-  kUnsupportedOperation = -31,  ///< The program does not link an operation.
-  kBadFloatEnvironment = -32,  ///< Rounding, subnormals or fma are not IEEE.
+    // -3x  This build or device cannot run it. Link or provide more.
+    kArenaTooSmall = -30,         ///< The buffer is below required_bytes().
+    kUnsupportedOperation = -31,  ///< The program does not link an operation.
+    kBadFloatEnvironment = -32,   ///< Rounding, subnormals or fma are not IEEE.
 
-  // -4x  The numbers went wrong. State as stated by the call.
-  kDiverged = -40,        ///< A loss or parameter became NaN or infinite.
-  kSelfTestFailed = -41,  ///< The golden episode gave other bits.
+    // -4x  The numbers went wrong. State as stated by the call.
+    kDiverged = -40,        ///< A loss or parameter became NaN or infinite.
+    kSelfTestFailed = -41,  ///< The golden episode gave other bits.
 };
 
 /// Static, never-null name, e.g. "kBadLabel". No `default:` on purpose: adding

@@ -13,11 +13,11 @@ namespace fewstep::host {
 /// Exit statuses of the `fewstep` command.
 enum class Exit {
   kOk = 0,
-  kInternal = 1,     ///< A bug of ours.
-  kUsage = 2,        ///< The command line or the recipe is wrong.
-  kBadData = 3,      ///< Input data or a capsule is unusable.
-  kNumeric = 4,      ///< The numbers went wrong.
-  kResource = 5,     ///< Something is missing: GPU, AVX2, memory, disk.
+  kInternal = 1,  ///< A bug of ours.
+  kUsage = 2,     ///< The command line or the recipe is wrong.
+  kBadData = 3,   ///< Input data or a capsule is unusable.
+  kNumeric = 4,   ///< The numbers went wrong.
+  kResource = 5,  ///< Something is missing: GPU, AVX2, memory, disk.
   kInterrupted = 130,
 };
 

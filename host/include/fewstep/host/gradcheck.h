@@ -37,7 +37,7 @@ struct GradcheckResult {
   double tolerance;
   uint32_t n_values;   ///< Directions or coordinates compared.
   uint32_t n_skipped;  ///< Coordinates left out: a comparison (relu, max pool)
-                       ///< came out differently at the two points.
+                       ///< came out differently at two of the points.
   bool passed;         ///< Also false when over 1 % were skipped.
 };
 
@@ -48,8 +48,9 @@ struct GradcheckResult {
 ///   random directions, tolerance 1e-11;
 /// - "first-order tangent": first order against the same tangent with every
 ///   g_k and loss_k held constant, tolerance 1e-11;
-/// - "differences": second order against central differences, h = 1e-5,
-///   tolerance 1e-6, coordinate by coordinate.
+/// - "differences": second order against fourth-order central differences, h =
+///   1e-5, tolerance 1e-6, coordinate by coordinate. (Second-order differences
+///   err by more than that on the rates of several steps.)
 std::vector<GradcheckResult> gradcheck(const Network& network,
                                        const Rule& rule,
                                        const Episode& episode,

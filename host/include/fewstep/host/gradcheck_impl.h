@@ -78,13 +78,8 @@ T loss_after_adaptation(const Ops& ops,
   std::vector<T> next(theta.size());
   for (uint32_t k = 0; k < steps; ++k) {
     const PlainView<T> view = {theta.data()};
-    gradient(e,
-             ops,
-             network,
-             view,
-             ws,
-             episode.template support<T>(),
-             next.data());
+    gradient(
+        e, ops, network, view, ws, episode.template support<T>(), next.data());
     for (T& g : next) edit(&g);
     T loss = *batch_loss(ws);
     edit(&loss);
@@ -185,8 +180,7 @@ class Gradcheck {
     r.tolerance = tolerance;
     r.n_values = static_cast<uint32_t>(a.size());
     r.n_skipped = n_skipped;
-    r.passed = r.error <= tolerance &&
-               n_skipped * 100 <= a.size() + n_skipped;
+    r.passed = r.error <= tolerance && n_skipped * 100 <= a.size() + n_skipped;
     return r;
   }
 
@@ -266,19 +260,22 @@ class Gradcheck {
     std::vector<double> a, n;
     uint32_t n_skipped = 0;
     for (const uint32_t i : at) {
-      uint64_t above = 0;
-      uint64_t below = 0;
-      const double up = loss(offset + i, kStep, &above);
-      const double down = loss(offset + i, -kStep, &below);
-      if (above != below) {
+      // Fourth order: (8 (f(h) - f(-h)) - (f(2h) - f(-2h))) / 12 h.
+      double f[4];
+      uint64_t pattern[4];
+      const double steps[4] = {-2.0, -1.0, 1.0, 2.0};
+      for (int j = 0; j < 4; ++j) {
+        f[j] = loss(offset + i, kStep * steps[j], &pattern[j]);
+      }
+      if (pattern[0] != pattern[1] || pattern[0] != pattern[2] ||
+          pattern[0] != pattern[3]) {
         ++n_skipped;
         continue;
       }
       a.push_back(gradient[i]);
-      n.push_back((up - down) / (2.0 * kStep));
+      n.push_back((8.0 * (f[2] - f[1]) - (f[3] - f[0])) / (12.0 * kStep));
     }
-    results->push_back(
-        compare("differences", quantity, a, n, 1e-6, n_skipped));
+    results->push_back(compare("differences", quantity, a, n, 1e-6, n_skipped));
   }
 
   const Ops& ops_;

@@ -31,8 +31,8 @@ namespace fewstep::host {
 
 /// What is differentiated.
 struct Objective {
-  uint32_t steps = 1;         ///< K >= 1.
-  bool second_order = true;   ///< Keep the term with H.
+  uint32_t steps = 1;        ///< K >= 1.
+  bool second_order = true;  ///< Keep the term with H.
   /// w_0 .. w_K, the weight of the query loss after k steps. Empty: w_K = 1.
   std::vector<float> step_weights;
 };
@@ -151,8 +151,7 @@ class MetaGradient {
         }
         const float w = weight(k);
         if (w != 0.0F) {
-          gradient(
-              e, ops, network_, theta, workspace(), query, &grad_bar_[0]);
+          gradient(e, ops, network_, theta, workspace(), query, &grad_bar_[0]);
           for (uint32_t i = 0; i < network_.n_params; ++i) {
             theta_bar_[i] = fma(constant<T>(w), grad_bar_[i], theta_bar_[i]);
           }
@@ -168,9 +167,7 @@ class MetaGradient {
     return *batch_loss(workspace());
   }
 
-  PlainView<T> adapted() const {
-    return {&theta_[objective_.steps - 1][0]};
-  }
+  PlainView<T> adapted() const { return {&theta_[objective_.steps - 1][0]}; }
   Workspace<T> workspace() { return {&values_[0], tile_}; }
   /// Query loss at theta_K, after run().
   const T& query_loss() const { return query_loss_; }
@@ -215,7 +212,7 @@ class MetaGradient {
   Rule rule_;
   Objective objective_;
   uint32_t support_tile_;
-  uint32_t tile_;  // Of the workspace at T: the larger one.
+  uint32_t tile_;                      // Of the workspace at T: the larger one.
   std::vector<std::vector<T>> theta_;  // theta_1 .. theta_K.
   std::vector<std::vector<T>> grad_;   // g_0 .. g_{K-1}.
   std::vector<T> support_loss_;

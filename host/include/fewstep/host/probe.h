@@ -47,7 +47,9 @@ inline Probe tanh(Probe a) { return {tanh(a.v)}; }
 inline uint64_t less_equal(Probe a, Probe b) {
   return recorded(less_equal(a.v, b.v));
 }
-inline uint64_t exceeds(Probe a, Probe b) { return recorded(exceeds(a.v, b.v)); }
+inline uint64_t exceeds(Probe a, Probe b) {
+  return recorded(exceeds(a.v, b.v));
+}
 inline Probe select(uint64_t mask, Probe a, Probe b) {
   return {select(mask, a.v, b.v)};
 }

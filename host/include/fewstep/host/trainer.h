@@ -46,8 +46,8 @@ TrainResult train(const Recipe& recipe,
                   const TrainOptions& options);
 
 /// theta and phi before the first iteration: run.init_from, or He-normal
-/// weights (standard deviation sqrt(2 / fan_in)), biases 0, gamma 1, beta 0, and
-/// inner.rate for every rate.
+/// weights (standard deviation sqrt(2 / fan_in)), biases 0, gamma 1, beta 0,
+/// and inner.rate for every rate.
 OuterState initial_state(const Recipe& recipe);
 
 /// Checkpoints: OuterState as NPZ arrays theta, rate, m, v, beta_powers,

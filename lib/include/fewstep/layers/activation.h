@@ -15,9 +15,7 @@ namespace fewstep {
 
 /// out[j] = f(in[j]) for all values of the tile.
 template <class T, class E, class F>
-FEWSTEP_INLINE void map_values(const E& e,
-                               const LayerCall<T>& c,
-                               const F& f) {
+FEWSTEP_INLINE void map_values(const E& e, const LayerCall<T>& c, const F& f) {
   T* const out = c.out;
   with_input(c, [&](const auto* in) {
     e.for_each(c.n * c.layer->n_out(),
@@ -33,8 +31,9 @@ FEWSTEP_INLINE void hand_down(const E& e, const LayerCall<T>& c) {
   const T* const d = c.out;
   T* const in = c.in;
   const uint8_t activation = c.layer->in_activation;
-  e.for_each(c.n * c.layer->n_in(),
-             [&](uint32_t j) { store_delta(in + j, activation, lift<T>(d[j])); });
+  e.for_each(c.n * c.layer->n_in(), [&](uint32_t j) {
+    store_delta(in + j, activation, lift<T>(d[j]));
+  });
 }
 
 struct Relu {

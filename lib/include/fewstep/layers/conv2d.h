@@ -32,11 +32,8 @@ FEWSTEP_INLINE bool same_taps(const Taps& a, const Taps& b) {
 
 /// Taps of output `o`: other is the input position of the first, and grows by
 /// one with each (step 1).
-FEWSTEP_INLINE Taps forward_taps(uint32_t o,
-                                 uint32_t n_in,
-                                 uint32_t kernel,
-                                 uint32_t stride,
-                                 uint32_t pad) {
+FEWSTEP_INLINE Taps forward_taps(
+    uint32_t o, uint32_t n_in, uint32_t kernel, uint32_t stride, uint32_t pad) {
   const uint32_t at = o * stride;
   Taps t;
   t.lo = at < pad ? pad - at : 0;
@@ -126,69 +123,65 @@ struct Conv2d {
       const bool across_examples = c.n >= static_cast<uint32_t>(kCols);
       const uint32_t n_row_tiles = (l.out_c + kRows - 1U) / kRows;
       const uint32_t n_groups = across_examples ? 1 : c.n;
-      e.for_each(
-          n_row_tiles, n_groups * l.out_h, [&](uint32_t rt, uint32_t j) {
-            const uint32_t o = rt * kRows;
-            const uint32_t o_end = o + kRows < l.out_c ? o + kRows : l.out_c;
-            const uint32_t v = j % l.out_h;
-            const uint32_t ex0 = j / l.out_h;  // 0 across examples.
-            const Taps ty = forward_taps(v, l.in_h, kernel, l.stride, l.pad);
-            uint32_t u = 0;
-            while (u < l.out_w) {
-              const Taps tx = forward_taps(u, l.in_w, kernel, l.stride, l.pad);
-              const uint32_t in_at = ty.other * l.in_w + tx.other;
-              const uint32_t out_at = v * l.out_w + u;
-              if (across_examples) {
-                for (uint32_t ex = 0; ex < c.n; ex += kCols) {
-                  cover_tile<kRows, kCols>(
-                      o,
-                      o_end,
-                      ex,
-                      ex + kCols < c.n ? ex + kCols : c.n,
-                      [&](auto rows, auto cols, uint32_t r, uint32_t q) {
-                        tile(rows,
-                             cols,
-                             r,
-                             ty,
-                             tx,
-                             in + q * n_in + in_at,
-                             n_in,
-                             out + q * n_out + r * out_plane + out_at,
-                             n_out);
-                      });
-                }
-                ++u;
-              } else {
-                uint32_t run = 1;
-                while (run < kCols && u + run < l.out_w &&
-                       same_taps(tx,
-                                 forward_taps(u + run,
-                                              l.in_w,
-                                              kernel,
-                                              l.stride,
-                                              l.pad))) {
-                  ++run;
-                }
-                cover_tile<kRows, kCols>(
-                    o,
-                    o_end,
-                    0,
-                    run,
-                    [&](auto rows, auto cols, uint32_t r, uint32_t q) {
-                      tile(rows,
-                           cols,
-                           r,
-                           ty,
-                           tx,
-                           in + ex0 * n_in + in_at + q * l.stride,
-                           l.stride,
-                           out + ex0 * n_out + r * out_plane + out_at + q,
-                           1U);
-                    });
-                u += run;
-              }
+      e.for_each(n_row_tiles, n_groups * l.out_h, [&](uint32_t rt, uint32_t j) {
+        const uint32_t o = rt * kRows;
+        const uint32_t o_end = o + kRows < l.out_c ? o + kRows : l.out_c;
+        const uint32_t v = j % l.out_h;
+        const uint32_t ex0 = j / l.out_h;  // 0 across examples.
+        const Taps ty = forward_taps(v, l.in_h, kernel, l.stride, l.pad);
+        uint32_t u = 0;
+        while (u < l.out_w) {
+          const Taps tx = forward_taps(u, l.in_w, kernel, l.stride, l.pad);
+          const uint32_t in_at = ty.other * l.in_w + tx.other;
+          const uint32_t out_at = v * l.out_w + u;
+          if (across_examples) {
+            for (uint32_t ex = 0; ex < c.n; ex += kCols) {
+              cover_tile<kRows, kCols>(
+                  o,
+                  o_end,
+                  ex,
+                  ex + kCols < c.n ? ex + kCols : c.n,
+                  [&](auto rows, auto cols, uint32_t r, uint32_t q) {
+                    tile(rows,
+                         cols,
+                         r,
+                         ty,
+                         tx,
+                         in + q * n_in + in_at,
+                         n_in,
+                         out + q * n_out + r * out_plane + out_at,
+                         n_out);
+                  });
             }
-          });
+            ++u;
+          } else {
+            uint32_t run = 1;
+            while (run < kCols && u + run < l.out_w &&
+                   same_taps(tx,
+                             forward_taps(
+                                 u + run, l.in_w, kernel, l.stride, l.pad))) {
+              ++run;
+            }
+            cover_tile<kRows, kCols>(
+                o,
+                o_end,
+                0,
+                run,
+                [&](auto rows, auto cols, uint32_t r, uint32_t q) {
+                  tile(rows,
+                       cols,
+                       r,
+                       ty,
+                       tx,
+                       in + ex0 * n_in + in_at + q * l.stride,
+                       l.stride,
+                       out + ex0 * n_out + r * out_plane + out_at + q,
+                       1U);
+                });
+            u += run;
+          }
+        }
+      });
     });
   }
 
@@ -397,16 +390,16 @@ struct Conv2d {
                     0,
                     run,
                     [&](auto rows, auto cols, uint32_t r, uint32_t q) {
-                      tile(rows,
-                           cols,
-                           r,
-                           ty,
-                           tx,
-                           c.out + ex0 * n_out + d_at + q,
-                           1U,
-                           c.in + ex0 * n_in + r * in_plane + in_at +
-                               q * stride,
-                           stride);
+                      tile(
+                          rows,
+                          cols,
+                          r,
+                          ty,
+                          tx,
+                          c.out + ex0 * n_out + d_at + q,
+                          1U,
+                          c.in + ex0 * n_in + r * in_plane + in_at + q * stride,
+                          stride);
                     });
                 x += run * stride;
               }

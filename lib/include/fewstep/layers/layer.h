@@ -26,14 +26,14 @@ namespace fewstep {
 template <class T>
 struct LayerCall {
   const Layer* layer;
-  uint32_t n;            ///< Examples in the tile.
-  RawView weights;       ///< At the layer's first parameter.
-  const Primal<T>* x;    ///< [n][n_in] when the input is the network's, or null.
-  T* in;                 ///< [n][n_in] otherwise.
-  T* out;                ///< [n][n_out]
-  T* aux;                ///< [n][n_aux], or [n_aux] for batch_norm.
-  T* grad;               ///< At the layer's first parameter.
-  bool first;            ///< First tile: sums start at +0 instead of `grad`.
+  uint32_t n;          ///< Examples in the tile.
+  RawView weights;     ///< At the layer's first parameter.
+  const Primal<T>* x;  ///< [n][n_in] when the input is the network's, or null.
+  T* in;               ///< [n][n_in] otherwise.
+  T* out;              ///< [n][n_out]
+  T* aux;              ///< [n][n_aux], or [n_aux] for batch_norm.
+  T* grad;             ///< At the layer's first parameter.
+  bool first;          ///< First tile: sums start at +0 instead of `grad`.
 };
 
 /// An integer known at compile time, passed as an argument.

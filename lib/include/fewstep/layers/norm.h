@@ -21,19 +21,19 @@ constexpr float kNormEpsilon = 1e-5F;
 /// Mean of value(i) over i in [0, n).
 template <class T, class Value>
 FEWSTEP_HD inline T mean_of(uint32_t n, const Value& value) {
-  return partial_sum<T>(n, [&](uint32_t i, const T& s) {
-           return s + value(i);
-         }) /
+  return partial_sum<T>(n,
+                        [&](uint32_t i, const T& s) { return s + value(i); }) /
          constant<T>(static_cast<float>(n));
 }
 
 /// 1 / sqrt(biased variance of value(i) + epsilon)
 template <class T, class Value>
 FEWSTEP_HD inline T rstd_of(uint32_t n, const T& mean, const Value& value) {
-  const T var = partial_sum<T>(n, [&](uint32_t i, const T& s) {
-                  const T d = value(i) - mean;
-                  return fma(d, d, s);
-                }) /
+  const T var = partial_sum<T>(n,
+                               [&](uint32_t i, const T& s) {
+                                 const T d = value(i) - mean;
+                                 return fma(d, d, s);
+                               }) /
                 constant<T>(static_cast<float>(n));
   return constant<T>(1.0F) / sqrt(var + constant<T>(kNormEpsilon));
 }
@@ -89,16 +89,16 @@ struct GroupNorm {
         T g_gamma = first ? zero : grad[ch];
         T g_beta = first ? zero : grad[l.n_weights + ch];
         for (uint32_t ex = 0; ex < c.n; ++ex) {
-          const T* const stats =
-              aux + (ex * l.groups + ch / per_group) * 2;
+          const T* const stats = aux + (ex * l.groups + ch / per_group) * 2;
           const T mean = stats[0];
           const T rstd = stats[1];
           const uint32_t base = (ex * l.in_c + ch) * plane;
-          g_gamma = g_gamma + partial_sum<T>(plane, [&](uint32_t i, const T& s) {
-                      return fma(dL_dout[base + i],
-                                 (lift<T>(in[base + i]) - mean) * rstd,
-                                 s);
-                    });
+          g_gamma =
+              g_gamma + partial_sum<T>(plane, [&](uint32_t i, const T& s) {
+                return fma(dL_dout[base + i],
+                           (lift<T>(in[base + i]) - mean) * rstd,
+                           s);
+              });
           g_beta = g_beta + partial_sum<T>(plane, [&](uint32_t i, const T& s) {
                      return s + dL_dout[base + i];
                    });
@@ -132,9 +132,10 @@ struct GroupNorm {
         return (in[base + i] - mean) * rstd;
       };
       const T mean_t = mean_of<T>(size, t);
-      const T mean_t_xhat = partial_sum<T>(size, [&](uint32_t i, const T& s) {
-                              return fma(t(i), xhat(i), s);
-                            }) /
+      const T mean_t_xhat = partial_sum<T>(size,
+                                           [&](uint32_t i, const T& s) {
+                                             return fma(t(i), xhat(i), s);
+                                           }) /
                             constant<T>(static_cast<float>(size));
       for (uint32_t i = 0; i < size; ++i) {
         const T d = rstd * fma(-xhat(i), mean_t_xhat, t(i) - mean_t);
@@ -196,10 +197,8 @@ struct BatchNorm {
         grad[ch] = partial_sum<T>(size, [&](uint32_t i, const T& s) {
           return fma(dL_dout[at(i)], (lift<T>(in[at(i)]) - mean) * rstd, s);
         });
-        grad[l.n_weights + ch] =
-            partial_sum<T>(size, [&](uint32_t i, const T& s) {
-              return s + dL_dout[at(i)];
-            });
+        grad[l.n_weights + ch] = partial_sum<T>(
+            size, [&](uint32_t i, const T& s) { return s + dL_dout[at(i)]; });
       });
     });
   }

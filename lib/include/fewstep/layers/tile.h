@@ -105,17 +105,16 @@ FEWSTEP_INLINE void for_each_tile(const E& e,
                                   uint32_t n_rows,
                                   uint32_t n_cols,
                                   const Body& body) {
-  e.for_each((n_rows + kRows - 1) / kRows,
-             (n_cols + kCols - 1) / kCols,
-             [&](uint32_t i, uint32_t j) {
-               const uint32_t row = i * kRows;
-               const uint32_t col = j * kCols;
-               const uint32_t row_end =
-                   row + kRows < n_rows ? row + kRows : n_rows;
-               const uint32_t col_end =
-                   col + kCols < n_cols ? col + kCols : n_cols;
-               cover_tile<kRows, kCols>(row, row_end, col, col_end, body);
-             });
+  e.for_each(
+      (n_rows + kRows - 1) / kRows,
+      (n_cols + kCols - 1) / kCols,
+      [&](uint32_t i, uint32_t j) {
+        const uint32_t row = i * kRows;
+        const uint32_t col = j * kCols;
+        const uint32_t row_end = row + kRows < n_rows ? row + kRows : n_rows;
+        const uint32_t col_end = col + kCols < n_cols ? col + kCols : n_cols;
+        cover_tile<kRows, kCols>(row, row_end, col, col_end, body);
+      });
 }
 
 }  // namespace fewstep

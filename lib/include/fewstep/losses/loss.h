@@ -69,9 +69,8 @@ struct SoftmaxCrossEntropy {
       if (!c.gradient) return;
       const T scale = constant<T>(1.0F) / sum;
       for (uint32_t o = 0; o < c.n_out; ++o) {
-        const T minus_one_hot = select(label_is<T>(label, o),
-                                       constant<T>(-1.0F),
-                                       constant<T>(0.0F));
+        const T minus_one_hot = select(
+            label_is<T>(label, o), constant<T>(-1.0F), constant<T>(0.0F));
         const T d = fma(exp(z[o] - m), scale, minus_one_hot) / count;
         store_delta(z + o, c.activation, d);
       }

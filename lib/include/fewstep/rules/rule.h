@@ -60,10 +60,10 @@ template <class T>
 struct RuleCall {
   const Network* network;
   const Rule* rule;
-  uint32_t step;   ///< k, 0-based.
-  const T* loss;   ///< Support loss at theta_k.
-  T* grad;         ///< [P] g_k in, theta_{k+1} out.
-  T* state;        ///< [P * n_state_per_param] updated in place, or null.
+  uint32_t step;  ///< k, 0-based.
+  const T* loss;  ///< Support loss at theta_k.
+  T* grad;        ///< [P] g_k in, theta_{k+1} out.
+  T* state;       ///< [P * n_state_per_param] updated in place, or null.
 };
 
 /// Arguments of a vector-Jacobian product. Bars are derivatives of the outer
@@ -73,15 +73,15 @@ template <class T>
 struct RuleVjpCall {
   const Network* network;
   const Rule* rule;
-  uint32_t step;        ///< k, 0-based.
-  const T* loss;        ///< Support loss at theta_k.
-  const T* grad;        ///< [P] g_k.
-  const T* state;       ///< [P * n_state_per_param] state_k, or null.
-  T* theta_bar;         ///< [P] in and out.
-  T* state_bar;         ///< [P * n_state_per_param] in and out, or null.
-  T* grad_bar;          ///< [P] written.
-  T* loss_bar;          ///< Written.
-  T* phi_bar;           ///< [n_phi] added to.
+  uint32_t step;   ///< k, 0-based.
+  const T* loss;   ///< Support loss at theta_k.
+  const T* grad;   ///< [P] g_k.
+  const T* state;  ///< [P * n_state_per_param] state_k, or null.
+  T* theta_bar;    ///< [P] in and out.
+  T* state_bar;    ///< [P * n_state_per_param] in and out, or null.
+  T* grad_bar;     ///< [P] written.
+  T* loss_bar;     ///< Written.
+  T* phi_bar;      ///< [n_phi] added to.
 };
 
 /// f(tensor index, first parameter, count) for every parameter tensor.

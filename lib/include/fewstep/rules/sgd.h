@@ -46,8 +46,8 @@ FEWSTEP_HD inline void descend_vjp(const E& e,
   });
   e.for_each(1, [&](uint32_t) {
     *rate_bar = *rate_bar - partial_sum<T>(n, [&](uint32_t j, const T& s) {
-                  return fma(c.grad[begin + j], c.theta_bar[begin + j], s);
-                });
+      return fma(c.grad[begin + j], c.theta_bar[begin + j], s);
+    });
   });
 }
 
@@ -81,11 +81,11 @@ struct Lslr {
                                 const RuleCall<T>& c,
                                 const W& theta,
                                 const R& phi) {
-    for_each_tensor(
-        *c.network, [&](uint32_t tensor, uint32_t begin, uint32_t n) {
-          const T rate = phi(tensor * c.rule->steps + c.step);
-          descend(e, theta, rate, begin, n, c.grad);
-        });
+    for_each_tensor(*c.network,
+                    [&](uint32_t tensor, uint32_t begin, uint32_t n) {
+                      const T rate = phi(tensor * c.rule->steps + c.step);
+                      descend(e, theta, rate, begin, n, c.grad);
+                    });
   }
 
   template <class R, class T, class E>
@@ -93,11 +93,11 @@ struct Lslr {
                              const RuleVjpCall<T>& c,
                              const R& phi) {
     e.for_each(1, [&](uint32_t) { *c.loss_bar = constant<T>(0.0F); });
-    for_each_tensor(
-        *c.network, [&](uint32_t tensor, uint32_t begin, uint32_t n) {
-          const uint32_t at = tensor * c.rule->steps + c.step;
-          descend_vjp(e, c, T{phi(at)}, begin, n, c.phi_bar + at);
-        });
+    for_each_tensor(*c.network,
+                    [&](uint32_t tensor, uint32_t begin, uint32_t n) {
+                      const uint32_t at = tensor * c.rule->steps + c.step;
+                      descend_vjp(e, c, T{phi(at)}, begin, n, c.phi_bar + at);
+                    });
   }
 };
 

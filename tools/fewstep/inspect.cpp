@@ -1,0 +1,201 @@
+// fewstep inspect: what a capsule holds and what it costs a device.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "arena_bytes.h"
+#include "commands.h"
+#include "fewstep/device/session.h"
+#include "fewstep/host/capsule_writer.h"
+#include "fewstep/host/recipe.h"
+
+namespace fewstep::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct Arguments {
+  std::string capsule;
+  bool json = false;
+};
+
+std::string settings(const Layer& layer) {
+  switch (layer.op) {
+    case LayerOp::kConv2d:
+      return fmt::format(
+          "kernel {} stride {} pad {}", layer.kernel, layer.stride, layer.pad);
+    case LayerOp::kMaxPool: return fmt::format("kernel {}", layer.kernel);
+    case LayerOp::kGroupNorm: return fmt::format("groups {}", layer.groups);
+    case LayerOp::kDense:
+    case LayerOp::kRelu:
+    case LayerOp::kTanh:
+    case LayerOp::kGlobalAvgPool:
+    case LayerOp::kFlatten:
+    case LayerOp::kBatchNorm: break;
+  }
+  return "";
+}
+
+Json describe(const host::CapsuleFile& file) {
+  const Capsule& c = file.capsule;
+  const Network& n = c.network;
+  Json json;
+  json["model_hash"] = fmt::format("{:016x}", c.model_hash);
+  json["bytes"] = c.total_bytes;
+  json["input"] = {n.in_c, n.in_h, n.in_w};
+  json["outputs"] = n.n_out;
+  json["loss"] = to_string(n.loss);
+  json["transductive"] = n.transductive != 0;
+  json["parameters"] = n.n_params;
+  Json layers = Json::array();
+  for (uint32_t i = 0; i < n.n_layers; ++i) {
+    const Layer& l = n.layers[i];
+    Json layer = {{"op", to_string(l.op)}};
+    if (l.kernel != 0) layer["kernel"] = l.kernel;
+    if (l.stride != 0) layer["stride"] = l.stride;
+    if (l.op == LayerOp::kConv2d) layer["pad"] = l.pad;
+    if (l.groups != 0) layer["groups"] = l.groups;
+    layer["output"] = {l.out_c, l.out_h, l.out_w};
+    layer["parameters"] = l.n_params();
+    layers.push_back(layer);
+  }
+  json["layers"] = layers;
+  json["rule"] = {{"op", to_string(c.rule.op)},
+                  {"steps", c.rule.steps},
+                  {"values", c.rule.n_phi}};
+  json["storage"] = {{"init", host::storage_name(c.init.storage)},
+                     {"rates", host::storage_name(c.rates.storage)}};
+  json["limits"] = {{"support_max", c.limits.support_max},
+                    {"predict_max", c.limits.predict_max},
+                    {"steps", c.limits.steps}};
+  json["golden"] = c.golden.n_support != 0;
+  Json arenas = Json::array();
+  for (const ArenaSize& arena : arena_sizes(c)) {
+    arenas.push_back({{"tile", arena.tile}, {"bytes", arena.bytes}});
+  }
+  json["arena"] = arenas;
+  const uint64_t per_example = multiply_adds_per_example(n);
+  json["multiply_adds"] = {{"per_example", per_example},
+                           {"per_step", per_example * c.limits.support_max}};
+  if (c.provenance != nullptr) {
+    const std::string text(c.provenance, c.provenance_bytes);
+    json["provenance"] = Json::parse(text, nullptr, false);
+    if (json["provenance"].is_discarded()) json["provenance"] = text;
+  } else {
+    json["provenance"] = nullptr;
+  }
+  return json;
+}
+
+void print(const std::string& path, const host::CapsuleFile& file) {
+  const Capsule& c = file.capsule;
+  const Network& n = c.network;
+  fmt::print(
+      "{}: model {:016x}, {} bytes\n\n", path, c.model_hash, c.total_bytes);
+  fmt::print("  {:<5} {:<16} {:<24} {:>12} {:>11}\n",
+             "layer",
+             "operation",
+             "settings",
+             "output",
+             "parameters");
+  fmt::print("  {:<5} {:<16} {:<24} {:>12}\n",
+             "",
+             "input",
+             "",
+             fmt::format("{}x{}x{}", n.in_c, n.in_h, n.in_w));
+  for (uint32_t i = 0; i < n.n_layers; ++i) {
+    const Layer& l = n.layers[i];
+    fmt::print("  {:<5} {:<16} {:<24} {:>12} {:>11}\n",
+               i,
+               to_string(l.op),
+               settings(l),
+               fmt::format("{}x{}x{}", l.out_c, l.out_h, l.out_w),
+               l.n_params());
+  }
+  fmt::print("  {:<60} {:>11}\n\n", "", n.n_params);
+  fmt::print("loss            {}\n", to_string(n.loss));
+  fmt::print("rule            {}, {} learned value{}, trained for {} step{}\n",
+             to_string(c.rule.op),
+             c.rule.n_phi,
+             c.rule.n_phi == 1 ? "" : "s",
+             c.rule.steps,
+             c.rule.steps == 1 ? "" : "s");
+  fmt::print("storage         initialization {}, rates {}\n",
+             host::storage_name(c.init.storage),
+             host::storage_name(c.rates.storage));
+  fmt::print("limits          {} support examples, recommended steps {}\n",
+             c.limits.support_max,
+             c.limits.steps);
+  if (n.transductive != 0) {
+    fmt::print(
+        "transductive    yes: batch_norm makes each prediction depend on the "
+        "examples\n                predicted with it (at most {})\n",
+        c.limits.predict_max);
+  } else {
+    fmt::print("transductive    no: each example is predicted alone\n");
+  }
+  if (c.golden.n_support != 0) {
+    fmt::print("golden episode  {} support and {} query examples, steps {}\n",
+               c.golden.n_support,
+               c.golden.n_query,
+               c.golden.steps);
+  } else {
+    fmt::print("golden episode  none\n");
+  }
+  const uint64_t per_example = multiply_adds_per_example(n);
+  fmt::print(
+      "multiply-adds   {} per example and step, {} per step of {} "
+      "examples\n\n",
+      per_example,
+      per_example * c.limits.support_max,
+      c.limits.support_max);
+
+  fmt::print("arena for {} support examples and {} step{}:\n",
+             c.limits.support_max,
+             c.limits.steps,
+             c.limits.steps == 1 ? "" : "s");
+  for (const ArenaSize& arena : arena_sizes(c)) {
+    const std::string tile = arena.tile == c.limits.support_max
+                                 ? "all examples at once"
+                                 : fmt::format("{} example{} at a time",
+                                               arena.tile,
+                                               arena.tile == 1 ? "" : "s");
+    fmt::print("  {:<24} {:>10} bytes\n", tile, arena.bytes);
+  }
+  if (c.provenance != nullptr) {
+    fmt::print("\nprovenance: {}\n",
+               std::string(c.provenance, c.provenance_bytes));
+  }
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app, Command* run) {
+  const auto arguments = std::make_shared<Arguments>();
+  CLI::App* command = app.add_subcommand(
+      "inspect", "Show a capsule's layers, size, memory and work");
+  command->add_option("capsule", arguments->capsule, "The capsule")
+      ->required()
+      ->type_name("CAPSULE");
+  command->add_flag("--json", arguments->json, "Print JSON");
+  command->callback([arguments, run] {
+    *run = [arguments] {
+      const host::CapsuleFile file = host::load_capsule(arguments->capsule);
+      if (arguments->json) {
+        fmt::print("{}\n", describe(file).dump(2));
+      } else {
+        print(arguments->capsule, file);
+      }
+      return host::Exit::kOk;
+    };
+  });
+}
+
+}  // namespace fewstep::cli

@@ -1,0 +1,98 @@
+// fewstep pack: a finished or stopped run as a capsule.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#include "fewstep/host/pack.h"
+
+#include <fmt/format.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "commands.h"
+#include "fewstep/host/file.h"
+#include "fewstep/host/npz.h"
+#include "fewstep/host/run_folder.h"
+#include "fewstep/host/task_factory.h"
+#include "messages.h"
+
+namespace fewstep::cli {
+namespace {
+
+struct Arguments {
+  std::string run_dir, output, init, rates;
+  bool golden = false;
+};
+
+host::Exit run_pack(const Arguments& arguments) {
+  const host::RunFolder folder = host::RunFolder::open(arguments.run_dir);
+  std::vector<std::string> overrides;
+  if (!arguments.init.empty()) {
+    overrides.push_back("capsule.init=" + arguments.init);
+  }
+  if (!arguments.rates.empty()) {
+    overrides.push_back("capsule.rates=" + arguments.rates);
+  }
+  if (arguments.golden) overrides.push_back("capsule.golden=true");
+  const host::Recipe recipe = host::load_recipe(folder.recipe(), overrides);
+
+  const bool best = recipe.run.keep == host::Keep::kBest;
+  const std::filesystem::path file = best ? folder.best() : folder.checkpoint();
+  std::error_code ignored;
+  if (!std::filesystem::exists(file, ignored)) {
+    throw host::Error(
+        host::Exit::kBadData,
+        fmt::format("{} has no {}: the run has not {} yet; go on with `fewstep "
+                    "train --resume`",
+                    arguments.run_dir,
+                    file.filename().string(),
+                    best ? "been validated" : "saved a checkpoint"));
+  }
+  const host::Npz npz = host::Npz::read(file);
+  const std::vector<float> theta = npz.floats("theta");
+  const std::vector<float> rate = npz.floats("rate");
+  host::Trained trained{theta, rate, 0};
+  if (npz.has("iteration")) trained.iteration = npz.integers("iteration").at(0);
+
+  std::unique_ptr<host::TaskSource> source;
+  if (host::needs_source(recipe)) source = host::make_task_source(recipe);
+  const host::CapsuleBytes bytes =
+      host::pack_capsule(recipe, trained, source.get());
+  host::save_file_atomically(arguments.output, bytes);
+  fmt::print(stderr, "wrote {} ({} bytes)\n", arguments.output, bytes.size());
+  warn_if_transductive(recipe);
+  return host::Exit::kOk;
+}
+
+}  // namespace
+
+void add_pack(CLI::App& app, Command* run) {
+  const auto arguments = std::make_shared<Arguments>();
+  CLI::App* command =
+      app.add_subcommand("pack", "Write the capsule of a run once more");
+  command->add_option("run", arguments->run_dir, "The folder of the run")
+      ->required()
+      ->type_name("RUN_DIR");
+  command->add_option("-o,--output", arguments->output, "The capsule")
+      ->required()
+      ->type_name("X.capsule");
+  command
+      ->add_option("--init",
+                   arguments->init,
+                   "Storage of the initialization; default: the recipe's")
+      ->type_name("f32|f16");
+  command
+      ->add_option("--rates",
+                   arguments->rates,
+                   "Storage of the rates; default: the recipe's")
+      ->type_name("f32|f16|log8");
+  command->add_flag("--golden",
+                    arguments->golden,
+                    "Add a golden episode, which selftest() replays");
+  command->callback([arguments, run] {
+    *run = [arguments] { return run_pack(*arguments); };
+  });
+}
+
+}  // namespace fewstep::cli
