@@ -16,8 +16,8 @@ static_assert(sizeof(Session) <= sizeof(fewstep_session),
 static_assert(alignof(Session) <= alignof(fewstep_session),
               "fewstep_session is not aligned for a Session");
 
-// A zeroed fewstep_session is a closed Session, and a Session needs no
-// destructor, so the C struct's bytes are the object.
+// All bytes zero is a closed Session, and a Session needs no destructor, so a
+// zeroed fewstep_session is the object.
 Session* cpp(fewstep_session* s) { return reinterpret_cast<Session*>(s); }
 const Session* cpp(const fewstep_session* s) {
   return reinterpret_cast<const Session*>(s);
@@ -54,7 +54,9 @@ void copy(const fewstep::AdaptReport& from, fewstep_report* to) {
 extern "C" {
 
 const char* fewstep_status_name(int status) {
-  return fewstep::to_string(static_cast<Status>(status));
+  // A value that no status has must not wrap around to one that some has.
+  const bool fits = status >= INT8_MIN && status <= INT8_MAX;
+  return fewstep::to_string(static_cast<Status>(fits ? status : INT8_MAX));
 }
 
 int fewstep_required_bytes(const void* capsule,
@@ -177,8 +179,8 @@ int fewstep_selftest(const void* capsule,
                      const fewstep_op* const* ops,
                      void* arena,
                      size_t arena_bytes) {
-  return code(fewstep::selftest(
-      {capsule, capsule_bytes}, ops, {arena, arena_bytes}));
+  return code(
+      fewstep::selftest({capsule, capsule_bytes}, ops, {arena, arena_bytes}));
 }
 
 }  // extern "C"

@@ -27,7 +27,8 @@ bool float_environment_is_ieee() {
   const float tiny = opaque(0x1p-126F) * opaque(0.5F);
   const bool subnormals =
       to_bits(tiny) == 0x00400000U && opaque(tiny) * opaque(2.0F) == 0x1p-126F;
-  // (1 + 2^-12)^2 = 1 + 2^-11 + 2^-24: the last term lives in one rounding only.
+  // (1 + 2^-12)^2 = 1 + 2^-11 + 2^-24: the last term lives in one rounding
+  // only.
   const float a = opaque(1.0F + 0x1p-12F);
   const bool fused = fma(a, a, opaque(-(1.0F + 0x1p-11F))) == 0x1p-24F;
   const bool exact = sqrt(opaque(0x1.fffffep-1F)) == 0x1.fffffep-1F &&

@@ -84,9 +84,7 @@ struct TableOps {
                       const LayerCall<float>& c) const {
     kernels<W>(op).input_gradient(c);
   }
-  void loss(const SerialExecutor&,
-            LossOp op,
-            const LossCall<float>& c) const {
+  void loss(const SerialExecutor&, LossOp op, const LossCall<float>& c) const {
     find_op(list, OpKind::kLoss, static_cast<uint8_t>(op))->loss(c);
   }
   template <class W, class R>
@@ -137,11 +135,11 @@ void update_stored(const RuleCall<float>& c,
                    F16View{static_cast<const uint16_t*>(phi.data)});
       break;
     case Storage::kLog8:
-      Rule::update(SerialExecutor(),
-                   c,
-                   w,
-                   Log8View{static_cast<const uint8_t*>(phi.data),
-                            phi.log8_exponent});
+      Rule::update(
+          SerialExecutor(),
+          c,
+          w,
+          Log8View{static_cast<const uint8_t*>(phi.data), phi.log8_exponent});
       break;
   }
 }
@@ -149,83 +147,81 @@ void update_stored(const RuleCall<float>& c,
 }  // namespace fewstep
 
 /// Defines the objects of a layer with parameters: `symbol` and `symbol_f16`.
-#define FEWSTEP_DEFINE_LAYER(Operation, symbol)                              \
-  namespace fewstep {                                                        \
-  static constexpr LayerKernels k##Operation##F32 =                          \
-      layer_kernels<Operation, PlainView<float>>();                          \
-  static constexpr LayerKernels k##Operation##F16 =                          \
-      layer_kernels<Operation, F16View>();                                   \
-  }                                                                          \
-  extern "C" const fewstep_op symbol = {                                     \
-      fewstep::OpKind::kLayer,                                               \
-      static_cast<uint8_t>(fewstep::Operation::kOp),                         \
-      false,                                                                 \
-      &fewstep::k##Operation##F32,                                           \
-      nullptr,                                                               \
-      nullptr,                                                               \
-      nullptr,                                                               \
-      nullptr};                                                              \
-  extern "C" const fewstep_op symbol##_f16 = {                               \
-      fewstep::OpKind::kLayer,                                               \
-      static_cast<uint8_t>(fewstep::Operation::kOp),                         \
-      true,                                                                  \
-      &fewstep::k##Operation##F32,                                           \
-      &fewstep::k##Operation##F16,                                           \
-      nullptr,                                                               \
-      nullptr,                                                               \
+#define FEWSTEP_DEFINE_LAYER(Operation, symbol)      \
+  namespace fewstep {                                \
+  static constexpr LayerKernels k##Operation##F32 =  \
+      layer_kernels<Operation, PlainView<float>>();  \
+  static constexpr LayerKernels k##Operation##F16 =  \
+      layer_kernels<Operation, F16View>();           \
+  }                                                  \
+  extern "C" const fewstep_op symbol = {             \
+      fewstep::OpKind::kLayer,                       \
+      static_cast<uint8_t>(fewstep::Operation::kOp), \
+      false,                                         \
+      &fewstep::k##Operation##F32,                   \
+      nullptr,                                       \
+      nullptr,                                       \
+      nullptr,                                       \
+      nullptr};                                      \
+  extern "C" const fewstep_op symbol##_f16 = {       \
+      fewstep::OpKind::kLayer,                       \
+      static_cast<uint8_t>(fewstep::Operation::kOp), \
+      true,                                          \
+      &fewstep::k##Operation##F32,                   \
+      &fewstep::k##Operation##F16,                   \
+      nullptr,                                       \
+      nullptr,                                       \
       nullptr}
 
 /// Defines the object of a layer without parameters, which no view concerns.
-#define FEWSTEP_DEFINE_PLAIN_LAYER(Operation, symbol)                        \
-  namespace fewstep {                                                        \
-  static constexpr LayerKernels k##Operation##Kernels =                      \
-      layer_kernels<Operation, PlainView<float>>();                          \
-  }                                                                          \
-  extern "C" const fewstep_op symbol = {                                     \
-      fewstep::OpKind::kLayer,                                               \
-      static_cast<uint8_t>(fewstep::Operation::kOp),                         \
-      true,                                                                  \
-      &fewstep::k##Operation##Kernels,                                       \
-      &fewstep::k##Operation##Kernels,                                       \
-      nullptr,                                                               \
-      nullptr,                                                               \
+#define FEWSTEP_DEFINE_PLAIN_LAYER(Operation, symbol)   \
+  namespace fewstep {                                   \
+  static constexpr LayerKernels k##Operation##Kernels = \
+      layer_kernels<Operation, PlainView<float>>();     \
+  }                                                     \
+  extern "C" const fewstep_op symbol = {                \
+      fewstep::OpKind::kLayer,                          \
+      static_cast<uint8_t>(fewstep::Operation::kOp),    \
+      true,                                             \
+      &fewstep::k##Operation##Kernels,                  \
+      &fewstep::k##Operation##Kernels,                  \
+      nullptr,                                          \
+      nullptr,                                          \
       nullptr}
 
 /// Defines the object of a loss.
-#define FEWSTEP_DEFINE_LOSS(Operation, symbol)                               \
-  extern "C" const fewstep_op symbol = {                                     \
-      fewstep::OpKind::kLoss,                                                \
-      static_cast<uint8_t>(fewstep::Operation::kOp),                         \
-      true,                                                                  \
-      nullptr,                                                               \
-      nullptr,                                                               \
-      [](const fewstep::LossCall<float>& c) {                                \
-        fewstep::Operation::run(fewstep::SerialExecutor(), c);               \
-      },                                                                     \
-      nullptr,                                                               \
+#define FEWSTEP_DEFINE_LOSS(Operation, symbol)                 \
+  extern "C" const fewstep_op symbol = {                       \
+      fewstep::OpKind::kLoss,                                  \
+      static_cast<uint8_t>(fewstep::Operation::kOp),           \
+      true,                                                    \
+      nullptr,                                                 \
+      nullptr,                                                 \
+      [](const fewstep::LossCall<float>& c) {                  \
+        fewstep::Operation::run(fewstep::SerialExecutor(), c); \
+      },                                                       \
+      nullptr,                                                 \
       nullptr}
 
 /// Defines the objects of a rule: `symbol` and `symbol_f16`.
-#define FEWSTEP_DEFINE_RULE(Operation, symbol)                               \
-  extern "C" const fewstep_op symbol = {                                     \
-      fewstep::OpKind::kRule,                                                \
-      static_cast<uint8_t>(fewstep::Operation::kOp),                         \
-      false,                                                                 \
-      nullptr,                                                               \
-      nullptr,                                                               \
-      nullptr,                                                               \
-      &fewstep::update_stored<fewstep::Operation,                            \
-                              fewstep::PlainView<float>>,                    \
-      nullptr};                                                              \
-  extern "C" const fewstep_op symbol##_f16 = {                               \
-      fewstep::OpKind::kRule,                                                \
-      static_cast<uint8_t>(fewstep::Operation::kOp),                         \
-      true,                                                                  \
-      nullptr,                                                               \
-      nullptr,                                                               \
-      nullptr,                                                               \
-      &fewstep::update_stored<fewstep::Operation,                            \
-                              fewstep::PlainView<float>>,                    \
+#define FEWSTEP_DEFINE_RULE(Operation, symbol)                                \
+  extern "C" const fewstep_op symbol = {                                      \
+      fewstep::OpKind::kRule,                                                 \
+      static_cast<uint8_t>(fewstep::Operation::kOp),                          \
+      false,                                                                  \
+      nullptr,                                                                \
+      nullptr,                                                                \
+      nullptr,                                                                \
+      &fewstep::update_stored<fewstep::Operation, fewstep::PlainView<float>>, \
+      nullptr};                                                               \
+  extern "C" const fewstep_op symbol##_f16 = {                                \
+      fewstep::OpKind::kRule,                                                 \
+      static_cast<uint8_t>(fewstep::Operation::kOp),                          \
+      true,                                                                   \
+      nullptr,                                                                \
+      nullptr,                                                                \
+      nullptr,                                                                \
+      &fewstep::update_stored<fewstep::Operation, fewstep::PlainView<float>>, \
       &fewstep::update_stored<fewstep::Operation, fewstep::F16View>}
 
 #endif  // FEWSTEP_DEVICE_SRC_OP_TABLE_H_

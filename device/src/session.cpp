@@ -18,7 +18,6 @@ bool all_finite(const float* values, size_t n) {
   return is_finite(sum);
 }
 
-
 // True when `ops` has everything `capsule` needs.
 bool links_all(const Capsule& capsule, const Op* const* ops) {
   const bool f16 = capsule.init.storage == Storage::kF16;
@@ -89,7 +88,8 @@ Status Session::open(Bytes bytes,
   max_predict_ = layout.max_predict;
   max_steps_ = layout.max_steps;
   tile_ = layout.tile;
-  n_buffers_ = layout.n_buffers;
+  loss_first_ = 0.0F;
+  loss_last_ = 0.0F;
   on_failure_ = requested.on_failure;
   continue_ = requested.continue_from_current;
   phase_ = Phase::kIdle;
@@ -98,14 +98,20 @@ Status Session::open(Bytes bytes,
   return Status::kOk;
 }
 
-// f(view of the parameters in `buffer`), theta_0 being read in the capsule.
+float* Session::buffer(uint8_t index) const {
+  return buffers_ + size_t{index - 1U} * capsule_.network.n_params;
+}
+
+// Records that the arena is in use up to `end`.
+void Session::note_use(const float* end) {
+  const size_t used = static_cast<size_t>(end - workspace_) * sizeof(float);
+  if (used > high_water_) high_water_ = used;
+}
+
+// f(view of the current parameters), theta_0 being read in the capsule.
 template <class F>
-auto Session::with_theta(int8_t buffer, const F& f) const {
-  if (buffer != kTheta0) {
-    return f(PlainView<float>{buffers_ +
-                              static_cast<size_t>(buffer) *
-                                  capsule_.network.n_params});
-  }
+auto Session::with_theta(const F& f) const {
+  if (current_ != kTheta0) return f(PlainView<float>{buffer(current_)});
   if (capsule_.init.storage == Storage::kF16) {
     return f(F16View{static_cast<const uint16_t*>(capsule_.init.data)});
   }
@@ -138,8 +144,8 @@ Status Session::begin(const SupportSet& support, uint32_t steps) {
   const Status status = check(support);
   if (status != Status::kOk) return status;
   if (steps == 0) {
-    steps = capsule_.limits.steps < max_steps_ ? capsule_.limits.steps
-                                               : max_steps_;
+    steps =
+        capsule_.limits.steps < max_steps_ ? capsule_.limits.steps : max_steps_;
   }
   if (steps > max_steps_) return Status::kBadArgument;
   support_ = support;
@@ -147,18 +153,18 @@ Status Session::begin(const SupportSet& support, uint32_t steps) {
   step_ = 0;
   next_ = 0;
   entry_ = current_;
-  source_ = continue_ ? current_ : kTheta0;
+  if (!continue_) current_ = kTheta0;
   phase_ = Phase::kAdapting;
   return Status::kOk;
 }
 
 // A buffer that holds neither theta_k nor, where they must survive, the
-// parameters of entry.
-int8_t Session::free_buffer() const {
+// parameters of entry. The layout has as many as this can return.
+uint8_t Session::free_buffer() const {
   const bool keeps_entry = on_failure_ == OnFailure::kEntry;
-  int8_t buffer = 0;
-  while (buffer == source_ || (keeps_entry && buffer == entry_)) ++buffer;
-  return buffer;
+  uint8_t index = 1;
+  while (index == current_ || (keeps_entry && index == entry_)) ++index;
+  return index;
 }
 
 // Ends an adaptation that cannot go on.
@@ -178,26 +184,14 @@ Status Session::step_slice(bool* step_done) {
       support_.x, support_.labels, support_.targets, support_.n};
   if (next_ == 0) {
     dest_ = free_buffer();
-    const float* const end =
-        buffers_ + (static_cast<size_t>(dest_) + 1) * network.n_params;
-    const size_t used =
-        static_cast<size_t>(end - workspace_) * sizeof(float);
-    if (used > high_water_) high_water_ = used;
+    note_use(buffer(dest_) + network.n_params);
   }
-  float* const grad =
-      buffers_ + static_cast<size_t>(dest_) * network.n_params;
+  float* const grad = buffer(dest_);
   const uint32_t left = support_.n - next_;
   const uint32_t n = left < tile_ ? left : tile_;
-  with_theta(source_, [&](const auto& theta) {
-    gradient_tile(executor,
-                  ops,
-                  network,
-                  theta,
-                  workspace,
-                  batch,
-                  next_,
-                  n,
-                  grad);
+  with_theta([&](const auto& theta) {
+    gradient_tile(
+        executor, ops, network, theta, workspace, batch, next_, n, grad);
   });
   next_ += n;
   if (next_ < support_.n) {
@@ -213,13 +207,13 @@ Status Session::step_slice(bool* step_done) {
   call.step = step_;
   call.loss = loss;
   call.grad = grad;
-  with_theta(source_, [&](const auto& theta) {
+  with_theta([&](const auto& theta) {
     update(executor, ops, call, theta, capsule_.rates);
   });
   if (!all_finite(grad, network.n_params)) return fail();
   if (step_ == 0) loss_first_ = *loss;
   loss_last_ = *loss;
-  source_ = dest_;
+  current_ = dest_;
   next_ = 0;
   ++step_;
   if (step_done != nullptr) *step_done = true;
@@ -238,7 +232,6 @@ Status Session::end(AdaptReport* report) {
     return Status::kBadState;
   }
   phase_ = Phase::kIdle;
-  current_ = source_;
   if (report != nullptr) {
     report->loss_first = loss_first_;
     report->loss_last = loss_last_;
@@ -273,35 +266,36 @@ Status Session::predict(const float* x, uint32_t n, float* result) {
   }
   if (!all_finite(x, size_t{n} * network.n_in)) return Status::kBadInput;
   const Workspace<float> workspace = {workspace_, tile_};
-  const size_t used = static_cast<size_t>(buffers_ - workspace_) *
-                      sizeof(float);
-  if (used > high_water_) high_water_ = used;
-  for (uint32_t begin = 0; begin < n; begin += tile_) {
-    const uint32_t count = n - begin < tile_ ? n - begin : tile_;
-    with_theta(current_, [&](const auto& theta) {
+  note_use(buffers_);
+  while (n != 0) {
+    const uint32_t count = n < tile_ ? n : tile_;
+    with_theta([&](const auto& theta) {
       forward(SerialExecutor(),
               TableOps{ops_},
               network,
               theta,
               workspace,
-              x + size_t{begin} * network.n_in,
+              x,
               count);
     });
     const float* const from = outputs(network, workspace);
-    float* const to = result + size_t{begin} * network.n_out;
     const size_t n_values = size_t{count} * network.n_out;
-    for (size_t i = 0; i < n_values; ++i) to[i] = from[i];
+    for (size_t i = 0; i < n_values; ++i) result[i] = from[i];
+    x += size_t{count} * network.n_in;
+    result += n_values;
+    n -= count;
   }
   return Status::kOk;
 }
 
 Status Session::evaluate(const SupportSet& set, float* loss) {
-  if (loss == nullptr) return Status::kBadArgument;
   const Status status = check(set);
   if (status != Status::kOk) return status;
+  if (loss == nullptr) return Status::kBadArgument;
   const Workspace<float> workspace = {workspace_, tile_};
+  note_use(buffers_);
   const Batch<float> batch = {set.x, set.labels, set.targets, set.n};
-  with_theta(current_, [&](const auto& theta) {
+  with_theta([&](const auto& theta) {
     mean_loss(SerialExecutor(),
               TableOps{ops_},
               capsule_.network,
@@ -323,13 +317,13 @@ Status Session::reset() {
 
 float Session::parameter(uint32_t i) const {
   if (!open_ || i >= capsule_.network.n_params) return 0.0F;
-  return with_theta(current_, [&](const auto& theta) { return theta(i); });
+  return with_theta([&](const auto& theta) { return theta(i); });
 }
 
 uint64_t Session::hash() const {
   if (!open_) return 0;
   const uint32_t n = capsule_.network.n_params;
-  return with_theta(current_, [&](const auto& theta) {
+  return with_theta([&](const auto& theta) {
     uint64_t hash = fnv1a(nullptr, 0);
     for (uint32_t i = 0; i < n; ++i) {
       const float value = theta(i);

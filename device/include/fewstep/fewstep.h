@@ -48,7 +48,8 @@ enum {
 /* Where a session is after a step that failed. */
 enum { FEWSTEP_ON_FAILURE_FACTORY = 0, FEWSTEP_ON_FAILURE_ENTRY = 1 };
 
-/* A session's own memory. Opaque; may be static; needs no destructor. */
+/* A session's own memory. Opaque; all zero is a closed session, so a static one
+ * lies in .bss and can be used at once; needs no destructor. */
 typedef struct fewstep_session {
   uint64_t opaque[(160 + 24 * sizeof(void*)) / sizeof(uint64_t)];
 } fewstep_session;
@@ -58,8 +59,8 @@ typedef struct fewstep_options {
   uint32_t max_support; /* Examples a support set may have; the capsule's. */
   uint32_t max_predict; /* Examples predicted together; the capsule's. */
   uint32_t max_steps;   /* Gradient steps; the capsule's. */
-  uint32_t tile;        /* Examples at a time, a power of two; largest fitting. */
-  uint8_t on_failure;   /* FEWSTEP_ON_FAILURE_...; FACTORY. */
+  uint32_t tile;      /* Examples at a time, a power of two; largest fitting. */
+  uint8_t on_failure; /* FEWSTEP_ON_FAILURE_...; FACTORY. */
   uint8_t continue_from_current; /* 1: start at the current parameters; 0. */
 } fewstep_options;
 
@@ -89,10 +90,11 @@ int fewstep_required_bytes(const void* capsule,
                            const fewstep_options* options,
                            size_t* n_bytes);
 
-/* Verifies the capsule and lays out the arena. `capsule` and `arena` are 16-byte
- * aligned and stay the session's; `ops` is NULL-terminated (the exported header
- * has it); options may be NULL. On failure the session is as before; one that
- * was never opened must be zeroed first (static storage is). */
+/* Verifies the capsule and lays out the arena. `capsule` and `arena` are
+ * 16-byte aligned and stay the session's; `ops` is NULL-terminated (the
+ * exported header has it); options may be NULL. On failure the session is as
+ * before; one that was never opened must be zeroed first (static storage is).
+ */
 int fewstep_open(fewstep_session* session,
                  const void* capsule,
                  size_t capsule_bytes,
@@ -101,7 +103,8 @@ int fewstep_open(fewstep_session* session,
                  size_t arena_bytes,
                  const fewstep_options* options);
 
-/* `steps` gradient steps (0: the capsule's) on `support`; report may be NULL. */
+/* `steps` gradient steps (0: the capsule's) on `support`; report may be NULL.
+ */
 int fewstep_adapt(fewstep_session* session,
                   const fewstep_support* support,
                   uint32_t steps,
@@ -112,7 +115,8 @@ int fewstep_begin(fewstep_session* session,
                   const fewstep_support* support,
                   uint32_t steps);
 int fewstep_step(fewstep_session* session);
-/* *step_done (may be NULL) becomes 1 when the slice completed a step, else 0. */
+/* *step_done (may be NULL) becomes 1 when the slice completed a step, else 0.
+ */
 int fewstep_step_slice(fewstep_session* session, int* step_done);
 int fewstep_end(fewstep_session* session, fewstep_report* report);
 int fewstep_abort(fewstep_session* session);

@@ -68,7 +68,7 @@ struct SessionOptions {
 /// change between begin() and end().
 struct SupportSet {
   const float* x;          ///< [n][n_in] row-major, scaled as in training.
-  const uint16_t* labels;  ///< [n] class index < n_out (cross-entropy), or null.
+  const uint16_t* labels;  ///< [n] classes < n_out (cross-entropy), or null.
   const float* targets;    ///< [n][n_out] (mean squared error), or null.
   uint32_t n;              ///< Examples, 1 <= n <= max_support.
 };
@@ -76,10 +76,10 @@ struct SupportSet {
 /// What one adaptation did. Losses are the mean over the support set: nats per
 /// example (cross-entropy) or squared units (mean squared error).
 struct AdaptReport {
-  float loss_first;  ///< At the parameters the first step started from.
-  float loss_last;   ///< At the parameters the last step started from.
-  uint32_t steps;    ///< Gradient steps taken.
-  uint32_t tile;     ///< Examples taken at a time.
+  float loss_first;         ///< At the parameters the first step started from.
+  float loss_last;          ///< At the parameters the last step started from.
+  uint32_t steps;           ///< Gradient steps taken.
+  uint32_t tile;            ///< Examples taken at a time.
   size_t high_water_bytes;  ///< Most arena bytes in use since open().
 };
 
@@ -95,7 +95,8 @@ Status required_bytes(const Capsule& capsule,
                       size_t* n_bytes);
 
 /// One network being adapted. Not copyable; not reentrant; independent sessions
-/// may run concurrently, also on one capsule. Needs no destructor.
+/// may run concurrently, also on one capsule. Needs no destructor; all bytes
+/// zero is a closed session, so a static one costs no flash.
 class Session {
  public:
   Session() = default;
@@ -132,7 +133,7 @@ class Session {
   /// the same for any data. Never allocates, locks, logs, recurses or reads a
   /// clock.
   ///
-  /// @param steps   0: the capsule's; else 1..max_steps.
+  /// @param steps   0: the capsule's, at most max_steps; else 1..max_steps.
   /// @param report  May be null. Written only on kOk.
   ///
   /// @retval kOk               At theta_K.
@@ -150,8 +151,9 @@ class Session {
                uint32_t steps = 0);
 
   /// Checks `support` and starts an adaptation that the caller drives. Until
-  /// end(), predict() and adapt() are refused. Errors as adapt(), all of which
-  /// change nothing.
+  /// end(), predict(), evaluate() and adapt() are refused, and the current
+  /// parameters (parameter(), hash()) are theta_k. Errors as adapt(), all of
+  /// which change nothing.
   Status begin(const SupportSet& support, uint32_t steps = 0);
 
   /// One gradient step.
@@ -181,6 +183,8 @@ class Session {
   /// Outputs (logits or regression values) of `n` examples at the current
   /// parameters. With batch_norm the n examples are normalized together.
   ///
+  /// Finite inputs that overflow give outputs that are not finite: no error.
+  ///
   /// @param x        [n][n_in]
   /// @param outputs  [n][n_out], written only on kOk.
   ///
@@ -192,10 +196,12 @@ class Session {
   Status predict(const float* x, uint32_t n, float* outputs);
 
   /// Mean loss of `set` at the current parameters. Errors as adapt(), and
-  /// kDiverged when the loss is not finite; parameters never change.
+  /// kDiverged when the loss is not finite; parameters never change, and
+  /// `*loss` is written only on kOk.
   Status evaluate(const SupportSet& set, float* loss);
 
-  /// Back to theta_0. kBadState when not open.
+  /// Back to theta_0; an adaptation between begin() and end() is given up.
+  /// kBadState when not open.
   Status reset();
 
   /// The current parameter i (theta_0 as stored in the capsule, or adapted).
@@ -204,7 +210,8 @@ class Session {
   /// parameter_hash() of the current parameters; 0 when not open.
   uint64_t hash() const;
 
-  /// Mean support loss at the parameters the last step started from.
+  /// Mean support loss at the parameters the last step started from; 0 before
+  /// the first.
   float last_loss() const { return loss_last_; }
   bool is_open() const { return open_; }
   /// Meaningful while open.
@@ -217,36 +224,38 @@ class Session {
 
   Status check(const SupportSet& set) const;
   Status fail();
-  int8_t free_buffer() const;
+  uint8_t free_buffer() const;
+  float* buffer(uint8_t index) const;
+  void note_use(const float* end);
   template <class F>
-  auto with_theta(int8_t buffer, const F& f) const;
+  auto with_theta(const F& f) const;
 
+  // Zero everywhere is the closed session: static ones lie in .bss, and a
+  // zeroed fewstep_session is one.
   Capsule capsule_ = {};
   const Op* const* ops_ = nullptr;
   float* workspace_ = nullptr;
-  float* buffers_ = nullptr;  // n_buffers_ parameter vectors.
+  float* buffers_ = nullptr;  // Parameter vectors, Layout::n_buffers of them.
   size_t high_water_ = 0;
   SupportSet support_ = {};
   uint32_t max_support_ = 0;
   uint32_t max_predict_ = 0;
   uint32_t max_steps_ = 0;
   uint32_t tile_ = 0;
-  uint32_t steps_ = 0;       // Of the adaptation in progress.
-  uint32_t step_ = 0;        // Done.
-  uint32_t next_ = 0;        // Example the next slice starts at.
+  uint32_t steps_ = 0;  // Of the adaptation in progress.
+  uint32_t step_ = 0;   // Done.
+  uint32_t next_ = 0;   // Example the next slice starts at.
   float loss_first_ = 0.0F;
   float loss_last_ = 0.0F;
   OnFailure on_failure_ = OnFailure::kFactory;
   Phase phase_ = Phase::kIdle;
   bool open_ = false;
   bool continue_ = false;
-  uint8_t n_buffers_ = 0;
-  // Buffers by index; kFactory stands for theta_0 in the capsule.
-  static constexpr int8_t kTheta0 = -1;
-  int8_t current_ = kTheta0;  // Between adaptations: the parameters.
-  int8_t entry_ = kTheta0;    // While adapting: those of begin() ...
-  int8_t source_ = kTheta0;   // ... theta_k ...
-  int8_t dest_ = kTheta0;     // ... and the gradient that becomes theta_{k+1}.
+  // Parameter vectors by index: theta_0 in the capsule, or buffer 1, 2, 3.
+  static constexpr uint8_t kTheta0 = 0;
+  uint8_t current_ = kTheta0;  // The parameters; theta_k while adapting.
+  uint8_t entry_ = kTheta0;    // While adapting: the parameters at begin() ...
+  uint8_t dest_ = kTheta0;     // ... and the gradient that becomes theta_{k+1}.
 };
 
 /// Arena bytes selftest() needs. kMissingSection without a golden episode;

@@ -1,0 +1,564 @@
+// The capsule format: what is written is read, and each thing that can be wrong
+// with a file has its status.
+//
+// Oracles: lib/FORMAT.md's worked example and tests/data/ were recorded once
+// and are compared byte for byte; the checksums have published check values.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#include "fewstep/capsule.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <limits>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "fewstep/capsule_format.h"
+#include "fewstep/host/capsule_writer.h"
+#include "fewstep/host/file.h"
+#include "support/small_capsule.h"
+
+namespace fewstep::testing {
+namespace {
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+std::filesystem::path source_file(const char* name) {
+  return std::filesystem::path(FEWSTEP_SOURCE_DIR) / name;
+}
+
+std::string read_text(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  EXPECT_TRUE(in.good()) << path;
+  std::ostringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+// The worked example of lib/FORMAT.md as the writer gives it: a row of offset,
+// sixteen bytes, for each sixteen bytes of the file.
+std::string hex_rows(const CapsuleBytes& file) {
+  std::string rows;
+  char number[32];
+  for (size_t i = 0; i < file.size(); ++i) {
+    if (i % 16 == 0) {
+      std::snprintf(number, sizeof number, "%03zx ", i);
+      rows += number;
+    }
+    std::snprintf(number, sizeof number, " %02x", file[i]);
+    rows += number;
+    if (i % 16 == 15) rows += '\n';
+  }
+  return rows;
+}
+
+TEST(Checksum, Crc32HasThePublishedCheckValue) {
+  EXPECT_EQ(crc32("123456789", 9), 0xcbf43926U);
+  EXPECT_EQ(crc32("", 0), 0U);
+  EXPECT_EQ(crc32("6789", 4, crc32("12345", 5)), 0xcbf43926U);
+}
+
+TEST(Checksum, Fnv1aHasThePublishedCheckValues) {
+  EXPECT_EQ(fnv1a("", 0), 0xcbf29ce484222325ULL);
+  EXPECT_EQ(fnv1a("a", 1), 0xaf63dc4c8601ec8cULL);
+  EXPECT_EQ(fnv1a("foobar", 6), 0x85944171f73967e8ULL);
+  EXPECT_EQ(fnv1a("bar", 3, fnv1a("foo", 3)), 0x85944171f73967e8ULL);
+}
+
+TEST(Capsule, ReadsBackWhatWasWritten) {
+  const SmallCapsule small = small_classifier();
+  const CapsuleContents& w = small.contents;
+  const CapsuleBytes file = encode_capsule(w);
+  Capsule c;
+  ASSERT_EQ(read(file, &c), Status::kOk);
+
+  EXPECT_EQ(c.total_bytes, file.size());
+  EXPECT_EQ(c.network.n_layers, 6);
+  EXPECT_EQ(c.network.loss, LossOp::kSoftmaxCrossEntropy);
+  EXPECT_EQ(c.network.n_params, w.network.n_params);
+  EXPECT_EQ(c.network.n_act, w.network.n_act);
+  EXPECT_EQ(std::memcmp(c.network.layers,
+                        small.layers.data(),
+                        small.layers.size() * sizeof(Layer)),
+            0);
+  EXPECT_EQ(c.init.storage, Storage::kF16);
+  EXPECT_EQ(host::decode_init(c), w.theta);  // Chosen to be exact in f16.
+  EXPECT_EQ(c.rule.op, RuleOp::kMetaSgd);
+  EXPECT_EQ(c.rule.steps, 2);
+  EXPECT_EQ(c.rates.storage, Storage::kLog8);
+  const std::vector<float> rates = host::decode_rates(c);
+  ASSERT_EQ(rates.size(), w.phi.size());
+  for (size_t i = 0; i < rates.size(); ++i) {
+    EXPECT_NEAR(rates[i], w.phi[i], 0.0433F * w.phi[i]) << i;
+  }
+  EXPECT_EQ(c.limits.support_max, 5U);
+  EXPECT_EQ(c.limits.predict_max, 4U);
+  EXPECT_EQ(c.limits.steps, 2U);
+  EXPECT_EQ(std::string(c.provenance, c.provenance_bytes), w.provenance);
+  EXPECT_EQ(c.golden.n_support, 3U);
+  EXPECT_EQ(c.golden.n_query, 2U);
+  EXPECT_EQ(c.golden.support_labels[2], 2);
+  EXPECT_EQ(c.golden.support_targets, nullptr);
+  EXPECT_EQ(c.golden.parameter_hash, w.golden->parameter_hash);
+}
+
+TEST(Capsule, DecodesAndEncodesToTheSameBytes) {
+  for (auto make : {small_classifier, small_regressor, smallest_capsule}) {
+    const CapsuleBytes file = encode_capsule(make().contents);
+    Capsule c;
+    ASSERT_EQ(read(file, &c), Status::kOk);
+    EXPECT_EQ(encode_capsule(host::decode_capsule(c)), file);
+  }
+}
+
+TEST(Capsule, MayBeFollowedByOtherBytes) {
+  CapsuleBytes file = encode_capsule(smallest_capsule().contents);
+  const size_t n = file.size();
+  file.resize(4096, 0xff);  // A flash page.
+  Capsule c;
+  ASSERT_EQ(read(file, &c), Status::kOk);
+  EXPECT_EQ(c.total_bytes, n);
+}
+
+TEST(Capsule, WithoutGoldenAndProvenanceSaysSo) {
+  SmallCapsule small = smallest_capsule();
+  small.contents.provenance.clear();
+  const CapsuleBytes file = encode_capsule(small.contents);
+  Capsule c;
+  ASSERT_EQ(read(file, &c), Status::kOk);
+  EXPECT_EQ(c.golden.n_support, 0U);
+  EXPECT_EQ(c.provenance, nullptr);
+}
+
+TEST(Capsule, ModelHashIgnoresEverythingButTheModel) {
+  SmallCapsule small = small_regressor();
+  const auto hash = [&small] {
+    const CapsuleBytes file = encode_capsule(small.contents);
+    Capsule c;
+    EXPECT_EQ(read(file, &c), Status::kOk);
+    return c.model_hash;
+  };
+  const uint64_t before = hash();
+  small.contents.golden.reset();
+  small.contents.provenance = R"({"note":"other"})";
+  small.contents.limits.support_max = 7;
+  EXPECT_EQ(hash(), before);
+  small.contents.theta[0] += 1.0F;
+  EXPECT_NE(hash(), before);
+}
+
+// Format version 1 stays readable, and stays what the writer writes.
+TEST(CapsuleVersion1, RecordedFileOpensAndEncodesIdentically) {
+  const auto path = source_file("tests/data/capsule_v1.capsule");
+  if (std::getenv("FEWSTEP_RECORD") != nullptr) {
+    host::save_file_atomically(path,
+                               encode_capsule(small_classifier().contents));
+  }
+  const host::CapsuleFile file = host::load_capsule(path);
+  EXPECT_EQ(encode_capsule(host::decode_capsule(file.capsule)), file.bytes);
+  EXPECT_EQ(encode_capsule(small_classifier().contents), file.bytes);
+}
+
+TEST(CapsuleVersion1, WorkedExampleInFormatMdIsWhatTheWriterWrites) {
+  const CapsuleBytes file = encode_capsule(smallest_capsule().contents);
+  // Rows in the document carry a remark after the bytes.
+  std::istringstream document(read_text(source_file("lib/FORMAT.md")));
+  std::string rows;
+  const size_t row = hex_rows(file).find('\n');
+  bool inside = false;
+  for (std::string line; std::getline(document, line);) {
+    if (line.rfind("```", 0) == 0)
+      inside = line == "```hex";
+    else if (inside)
+      rows += line.substr(0, row) + '\n';
+  }
+  EXPECT_EQ(rows, hex_rows(file));
+}
+
+// One way for a file to be wrong although its checksums hold.
+struct Wrong {
+  const char* name;
+  Status status;
+  std::function<void(std::vector<RawSection>&)> change;
+};
+void PrintTo(const Wrong& w, std::ostream* os) { *os << w.name; }
+
+class CapsuleSections : public ::testing::TestWithParam<Wrong> {};
+
+// Also the canary: without a change the file reads.
+TEST_P(CapsuleSections, GiveTheirStatusAndLeaveTheResultAlone) {
+  SmallCapsule small = small_classifier();
+  std::vector<RawSection> sections = take_apart(encode_capsule(small.contents));
+  const CapsuleBytes right = put_together(sections);
+  ASSERT_EQ(right, encode_capsule(small.contents));
+
+  GetParam().change(sections);
+  const CapsuleBytes wrong = put_together(sections);
+  Capsule c;
+  std::memset(static_cast<void*>(&c), 0x5a, sizeof c);
+  EXPECT_EQ(read(wrong, &c), GetParam().status);
+  if (GetParam().status == Status::kOk) return;
+  const auto* bytes = reinterpret_cast<const uint8_t*>(&c);
+  for (size_t i = 0; i < sizeof c; ++i) ASSERT_EQ(bytes[i], 0x5a);
+}
+
+// Section of the classifier by its type, which is its position plus one.
+constexpr size_t kNet = 0, kInit = 1, kRule = 2, kLimits = 3, kGolden = 4,
+                 kText = 5;
+using Sections = std::vector<RawSection>;
+
+template <class T>
+std::function<void(Sections&)> set(size_t section, size_t at, T value) {
+  return [=](Sections& s) { s[section].set<T>(at, value); };
+}
+std::function<void(Sections&)> drop(size_t section) {
+  return [=](Sections& s) { s.erase(s.begin() + section); };
+}
+std::function<void(Sections&)> resize(size_t section, int by) {
+  return [=](Sections& s) {
+    s[section].bytes.resize(s[section].bytes.size() + by);
+  };
+}
+std::function<void(Sections&)> append(uint16_t type, uint16_t flags) {
+  return [=](Sections& s) {
+    s.push_back({type, flags, std::vector<uint8_t>(20, 0x11)});
+  };
+}
+constexpr size_t layer(size_t i, size_t field) {
+  return sizeof(NetworkRecord) + i * sizeof(Layer) + field;
+}
+
+constexpr Status kBad = Status::kBadCapsule;
+constexpr Status kMissing = Status::kMissingSection;
+
+INSTANTIATE_TEST_SUITE_P(
+    OfSections,
+    CapsuleSections,
+    ::testing::Values(
+        Wrong{"NoNetwork", kMissing, drop(kNet)},
+        Wrong{"NoInit", kMissing, drop(kInit)},
+        Wrong{"NoRule", kMissing, drop(kRule)},
+        Wrong{"NoLimits", kMissing, drop(kLimits)},
+        Wrong{"NoGoldenIsFine", Status::kOk, drop(kGolden)},
+        Wrong{"NoProvenanceIsFine", Status::kOk, drop(kText)},
+        Wrong{"NoneAtAll", kMissing, [](Sections& s) { s.clear(); }},
+        Wrong{"UnknownOptionalIsSkipped", Status::kOk, append(900, 0)},
+        Wrong{"UnknownRequired", kMissing, append(900, kSectionRequired)},
+        Wrong{"UnknownFlag", kBad, append(900, 2)},
+        Wrong{"TypeZero", kBad, append(0, 0)},
+        Wrong{"Twice", kBad, append(6, 0)},
+        Wrong{"UnknownTwice",
+              kBad,
+              [](Sections& s) {
+                append(900, 0)(s);
+                append(900, 0)(s);
+              }},
+        Wrong{"Descending",
+              kBad,
+              [](Sections& s) { std::swap(s[kRule], s[kLimits]); }}),
+    [](const auto& row) { return std::string(row.param.name); });
+
+INSTANTIATE_TEST_SUITE_P(
+    OfNetwork,
+    CapsuleSections,
+    ::testing::Values(
+        Wrong{"NoInputChannels", kBad, set<uint16_t>(kNet, 0, 0)},
+        Wrong{"HugeInput", kBad, set<uint64_t>(kNet, 0, 0x0006ffffffffffff)},
+        Wrong{"OneLayerLess", kBad, set<uint16_t>(kNet, 6, 5)},
+        Wrong{"NoLayers",
+              kBad,
+              [](Sections& s) {
+                s[kNet].set<uint16_t>(6, 0);
+                s[kNet].bytes.resize(16);
+              }},
+        Wrong{"UnknownLoss", kBad, set<uint8_t>(kNet, 8, 3)},
+        Wrong{"Transductive", kBad, set<uint8_t>(kNet, 9, 1)},
+        Wrong{"Tensors", kBad, set<uint16_t>(kNet, 10, 8)},
+        Wrong{"Params", kBad, set<uint32_t>(kNet, 12, 1)},
+        Wrong{"TooShort", kBad, resize(kNet, -1)},
+        Wrong{"TooLong", kBad, resize(kNet, 1)},
+        Wrong{"ShorterThanItsRecord",
+              kBad,
+              [](Sections& s) { s[kNet].bytes.resize(15); }},
+        Wrong{"UnknownOperation", kBad, set<uint8_t>(kNet, layer(0, 0), 200)},
+        Wrong{"ConvPad", kBad, set<uint8_t>(kNet, layer(0, 3), 0)},
+        Wrong{"Groups", kBad, set<uint16_t>(kNet, layer(1, 4), 3)},
+        Wrong{"ReluWithKernel", kBad, set<uint8_t>(kNet, layer(2, 1), 1)},
+        Wrong{"LayerShape", kBad, set<uint16_t>(kNet, layer(0, 14), 5)},
+        Wrong{"InPlace",
+              kBad,
+              set<uint8_t>(kNet, layer(0, offsetof(Layer, in_place)), 1)},
+        Wrong{"ParamOffset",
+              kBad,
+              set<uint32_t>(kNet, layer(1, offsetof(Layer, param_offset)), 21)},
+        Wrong{"Weights",
+              kBad,
+              set<uint32_t>(
+                  kNet, layer(5, offsetof(Layer, n_weights)), 0x40000000)},
+        Wrong{"InOffset",
+              kBad,
+              set<uint32_t>(kNet, layer(3, offsetof(Layer, in_offset)), 1)},
+        Wrong{"OutOffset",
+              kBad,
+              set<uint32_t>(kNet, layer(5, offsetof(Layer, out_offset)), 0)},
+        Wrong{"AuxOffset",
+              kBad,
+              set<uint32_t>(kNet, layer(1, offsetof(Layer, aux_offset)), 1)},
+        Wrong{"Aux",
+              kBad,
+              set<uint16_t>(kNet, layer(1, offsetof(Layer, n_aux)), 1)},
+        Wrong{"Tensor",
+              kBad,
+              set<uint16_t>(kNet, layer(5, offsetof(Layer, tensor)), 0)}),
+    [](const auto& row) { return std::string(row.param.name); });
+
+INSTANTIATE_TEST_SUITE_P(
+    OfInitialization,
+    CapsuleSections,
+    ::testing::Values(
+        Wrong{"StoredAsLog8",
+              kBad,
+              [](Sections& s) {
+                s[kInit].set<uint8_t>(0, 3);
+                s[kInit].bytes.resize(16 + s[kInit].get<uint32_t>(4));
+              }},
+        Wrong{"StorageZero", kBad, set<uint8_t>(kInit, 0, 0)},
+        Wrong{"UnknownStorage",
+              kBad,
+              [](Sections& s) {
+                s[kInit].set<uint8_t>(0, 4);
+                s[kInit].bytes.resize(16 + s[kInit].get<uint32_t>(4));
+              }},
+        Wrong{"Storage", kBad, set<uint8_t>(kInit, 0, 1)},
+        Wrong{"ReservedByte", kBad, set<uint8_t>(kInit, 3, 1)},
+        Wrong{"ReservedWord", kBad, set<uint32_t>(kInit, 12, 1)},
+        Wrong{"Count",
+              kBad,
+              [](Sections& s) {
+                s[kInit].set<uint32_t>(4, s[kInit].get<uint32_t>(4) + 1);
+                s[kInit].bytes.resize(s[kInit].bytes.size() + 2);
+              }},
+        Wrong{"TooLong", kBad, resize(kInit, 2)},
+        Wrong{"TooShort", kBad, resize(kInit, -2)},
+        Wrong{"F16Infinity", kBad, set<uint16_t>(kInit, 16, 0xfc00)},
+        Wrong{"F16Nan", kBad, set<uint16_t>(kInit, 18, 0x7c01)},
+        Wrong{"F32Nan",
+              kBad,
+              [](Sections& s) {
+                const uint32_t n = s[kInit].get<uint32_t>(4);
+                s[kInit].set<uint8_t>(0, 1);
+                s[kInit].bytes.assign(16 + 4 * n, 0);
+                s[kInit].set<uint8_t>(0, 1);
+                s[kInit].set<uint32_t>(4, n);
+                s[kInit].set<float>(12 + 4 * n, kNan);
+              }},
+        Wrong{"F32IsFine",
+              Status::kOk,
+              [](Sections& s) {
+                const uint32_t n = s[kInit].get<uint32_t>(4);
+                s[kInit].bytes.assign(16 + 4 * n, 0);
+                s[kInit].set<uint8_t>(0, 1);
+                s[kInit].set<uint32_t>(4, n);
+              }}),
+    [](const auto& row) { return std::string(row.param.name); });
+
+// Makes the classifier's rates f32, the first of them `rate`.
+std::function<void(Sections&)> f32_rates(float rate, int16_t exponent) {
+  return [=](Sections& s) {
+    const uint32_t n = s[kRule].get<uint32_t>(8);
+    s[kRule].set<uint8_t>(1, 1);
+    s[kRule].set<int16_t>(2, exponent);
+    s[kRule].bytes.resize(16);
+    s[kRule].bytes.resize(16 + 4 * n);
+    s[kRule].set<float>(16, rate);
+  };
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    OfRule,
+    CapsuleSections,
+    ::testing::Values(
+        Wrong{"UnknownOperation", kBad, set<uint8_t>(kRule, 0, 9)},
+        Wrong{"OtherOperation", kBad, set<uint8_t>(kRule, 0, 1)},
+        Wrong{"UnknownStorage", kBad, set<uint8_t>(kRule, 1, 7)},
+        Wrong{"ExponentTooLarge", kBad, set<int16_t>(kRule, 2, 128)},
+        Wrong{"LargestExponent", Status::kOk, set<int16_t>(kRule, 2, 127)},
+        Wrong{"SmallestExponent", Status::kOk, set<int16_t>(kRule, 2, -110)},
+        Wrong{"ExponentTooSmall", kBad, set<int16_t>(kRule, 2, -111)},
+        Wrong{"NoSteps", kBad, set<uint16_t>(kRule, 4, 0)},
+        Wrong{"Reserved", kBad, set<uint16_t>(kRule, 6, 1)},
+        Wrong{"Count", kBad, set<uint32_t>(kRule, 8, 1)},
+        Wrong{"State", kBad, set<uint32_t>(kRule, 12, 1)},
+        Wrong{"TooShort", kBad, resize(kRule, -1)},
+        Wrong{"TooLong", kBad, resize(kRule, 1)},
+        Wrong{"F32IsFine", Status::kOk, f32_rates(0.5F, 0)},
+        Wrong{"F32WithExponent", kBad, f32_rates(0.5F, 1)},
+        Wrong{"F32Infinity", kBad, f32_rates(kInfinity, 0)},
+        Wrong{"F32Nan", kBad, f32_rates(kNan, 0)}),
+    [](const auto& row) { return std::string(row.param.name); });
+
+INSTANTIATE_TEST_SUITE_P(
+    OfLimits,
+    CapsuleSections,
+    ::testing::Values(
+        Wrong{"NoSupport", kBad, set<uint32_t>(kLimits, 0, 0)},
+        Wrong{"MostSupport", Status::kOk, set<uint32_t>(kLimits, 0, 65535)},
+        Wrong{"TooMuchSupport", kBad, set<uint32_t>(kLimits, 0, 65536)},
+        Wrong{"NoPredict", kBad, set<uint32_t>(kLimits, 4, 0)},
+        Wrong{"TooManyPredict", kBad, set<uint32_t>(kLimits, 4, 65536)},
+        Wrong{"NoSteps", kBad, set<uint32_t>(kLimits, 8, 0)},
+        Wrong{"TooManySteps", kBad, set<uint32_t>(kLimits, 8, 65536)},
+        Wrong{"Reserved", kBad, set<uint32_t>(kLimits, 12, 1)},
+        Wrong{"TooLong", kBad, resize(kLimits, 1)},
+        Wrong{"TooShort", kBad, resize(kLimits, -1)}),
+    [](const auto& row) { return std::string(row.param.name); });
+
+INSTANTIATE_TEST_SUITE_P(
+    OfGolden,
+    CapsuleSections,
+    ::testing::Values(
+        Wrong{"NoSupport", kBad, set<uint32_t>(kGolden, 0, 0)},
+        Wrong{"MoreSupportThanTheLimit", kBad, set<uint32_t>(kLimits, 0, 2)},
+        Wrong{"HugeSupport", kBad, set<uint32_t>(kGolden, 0, 0xffffffff)},
+        Wrong{"NoQuery", kBad, set<uint32_t>(kGolden, 4, 0)},
+        Wrong{"HugeQuery", kBad, set<uint32_t>(kGolden, 4, 0xffffffff)},
+        Wrong{"NoSteps", kBad, set<uint32_t>(kGolden, 8, 0)},
+        Wrong{"MoreStepsThanTheLimit", kBad, set<uint32_t>(kLimits, 8, 1)},
+        Wrong{"Reserved", kBad, set<uint32_t>(kGolden, 12, 1)},
+        Wrong{"ReservedWord", kBad, set<uint64_t>(kGolden, 24, 1)},
+        Wrong{"NanInSupport", kBad, set<float>(kGolden, 32, kNan)},
+        Wrong{"InfinityInSupport", kBad, set<float>(kGolden, 36, kInfinity)},
+        Wrong{"NanInLosses", kBad, set<float>(kGolden, 32 + 4 * 80, kNan)},
+        Wrong{"NanInOutputs",
+              kBad,
+              set<float>(kGolden, 32 + 4 * (80 + 2 + 5), kNan)},
+        Wrong{"Label",
+              kBad,
+              set<uint16_t>(kGolden, 32 + 4 * (80 + 2 + 6) + 4, 3)},
+        Wrong{"TooShort", kBad, resize(kGolden, -2)},
+        Wrong{"TooLong", kBad, resize(kGolden, 2)},
+        Wrong{"ShorterThanItsRecord",
+              kBad,
+              [](Sections& s) { s[kGolden].bytes.resize(31); }}),
+    [](const auto& row) { return std::string(row.param.name); });
+
+TEST(Capsule, LayerwiseRatesBoundTheSteps) {
+  Sections sections = take_apart(encode_capsule(small_regressor().contents));
+  sections[kLimits].set<uint32_t>(8, 4);  // Trained for 3.
+  const CapsuleBytes file = put_together(sections);
+  Capsule c;
+  EXPECT_EQ(read(file, &c), Status::kBadCapsule);
+}
+
+TEST(Capsule, BatchNormGoldenIsBoundByThePredictions) {
+  SmallCapsule small = make_small_capsule(
+      {2, 1, 1},
+      {{.op = LayerOp::kBatchNorm}, {.op = LayerOp::kDense, .out_c = 1}},
+      LossOp::kMeanSquaredError,
+      RuleOp::kSgd,
+      1);
+  small.contents.limits = {4, 2, 1};
+  add_golden(small, 4, 2);
+  Sections sections = take_apart(encode_capsule(small.contents));
+  Capsule c;
+  const CapsuleBytes right = put_together(sections);
+  ASSERT_EQ(read(right, &c), Status::kOk);
+  EXPECT_EQ(c.network.transductive, 1);
+  sections[kLimits].set<uint32_t>(4, 1);
+  const CapsuleBytes wrong = put_together(sections);
+  EXPECT_EQ(read(wrong, &c), Status::kBadCapsule);
+}
+
+// What is wrong outside the sections: the change is made to the file's bytes.
+struct WrongFile {
+  const char* name;
+  Status status;
+  bool mended;  // The checksums are made to hold.
+  size_t at;
+  uint32_t value;
+  size_t n_bytes;
+};
+void PrintTo(const WrongFile& w, std::ostream* os) { *os << w.name; }
+
+class CapsuleFrame : public ::testing::TestWithParam<WrongFile> {};
+
+TEST_P(CapsuleFrame, GivesItsStatus) {
+  const WrongFile& w = GetParam();
+  CapsuleBytes file = encode_capsule(smallest_capsule().contents);
+  std::memcpy(&file.at(w.at), &w.value, w.n_bytes);
+  if (w.mended) reseal(file);
+  Capsule c;
+  EXPECT_EQ(read(file, &c), w.status);
+}
+
+// The smallest capsule: header 64, table of 5 entries to 144, network 144..208,
+// initialization 208..232, rule 240..260, limits 272..288, provenance 288..290.
+INSTANTIATE_TEST_SUITE_P(
+    Of,
+    CapsuleFrame,
+    ::testing::Values(
+        WrongFile{"Magic", Status::kBadMagic, true, 0, 0x50545347, 4},
+        WrongFile{"FormatVersion", Status::kBadVersion, true, 4, 2, 2},
+        WrongFile{"FormatVersion0", Status::kBadVersion, true, 4, 0, 2},
+        WrongFile{"NumericsVersion", Status::kBadVersion, true, 6, 2, 2},
+        WrongFile{"HeaderByte", Status::kBadChecksum, false, 40, 1, 1},
+        WrongFile{"PayloadByte", Status::kBadChecksum, false, 230, 1, 1},
+        WrongFile{"LongerThanTheFile", Status::kBadChecksum, true, 8, 320, 4},
+        WrongFile{"SizeNotAMultiple", kBad, true, 8, 300, 4},
+        WrongFile{"SizeBelowTheHeader", kBad, true, 8, 48, 4},
+        WrongFile{"SizeOfTheHeader", kBad, true, 8, 64, 4},
+        WrongFile{"LastSectionCutOff", kBad, true, 8, 288, 4},
+        WrongFile{"ManySections", kBad, true, 12, 0xffffffff, 4},
+        WrongFile{"TableFillsTheFile", kBad, true, 12, 15, 4},
+        WrongFile{"FewerSections", kBad, true, 12, 4, 4},
+        WrongFile{"ReservedHeader", kBad, true, 55, 1, 1},
+        WrongFile{"SectionOffsetIntoTheTable", kBad, true, 68, 128, 4},
+        WrongFile{"SectionOffsetUnaligned", kBad, true, 68, 145, 4},
+        WrongFile{"SectionOffsetOutside", kBad, true, 68, 0xfffffff0, 4},
+        WrongFile{"SectionBytesOutside", kBad, true, 72, 0xffffffff, 4},
+        WrongFile{"SectionBytesWrap", kBad, true, 72, 0xffffff80, 4},
+        WrongFile{"SectionReserved", kBad, true, 76, 1, 4},
+        WrongFile{"Padding", kBad, true, 235, 1, 1},
+        WrongFile{"LastPadding", kBad, true, 303, 1, 1}),
+    [](const auto& row) { return std::string(row.param.name); });
+
+TEST(Capsule, ModelHashMustHold) {
+  CapsuleBytes file = encode_capsule(smallest_capsule().contents);
+  file[16] ^= 1;
+  const uint32_t crc = crc32(file.data(), 60);
+  std::memcpy(&file[60], &crc, 4);
+  Capsule c;
+  EXPECT_EQ(read(file, &c), Status::kBadCapsule);
+}
+
+TEST(Capsule, NothingMayFollowTheLastSection) {
+  CapsuleBytes file = encode_capsule(smallest_capsule().contents);
+  const size_t n = file.size() + 16;
+  file.resize(n);
+  file[8] = static_cast<uint8_t>(n);
+  file[9] = static_cast<uint8_t>(n >> 8);
+  reseal(file);
+  Capsule c;
+  EXPECT_EQ(read(file, &c), Status::kBadCapsule);
+}
+
+TEST(Capsule, NullIsABadArgument) {
+  const CapsuleBytes file = encode_capsule(smallest_capsule().contents);
+  Capsule c;
+  EXPECT_EQ(read_capsule(nullptr, 64, &c), Status::kBadArgument);
+  EXPECT_EQ(read_capsule(file.data(), file.size(), nullptr),
+            Status::kBadArgument);
+}
+
+}  // namespace
+}  // namespace fewstep::testing

@@ -1,0 +1,250 @@
+// Tiny valid capsules, and tools to take capsules apart and make wrong ones
+// whose checksums hold.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#ifndef FEWSTEP_TESTS_SUPPORT_SMALL_CAPSULE_H_
+#define FEWSTEP_TESTS_SUPPORT_SMALL_CAPSULE_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <initializer_list>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fewstep/capsule_format.h"
+#include "fewstep/host/capsule_writer.h"
+
+namespace fewstep::testing {
+
+using host::CapsuleBytes;
+using host::CapsuleContents;
+
+/// Contents and the layer records they point to. Moves, does not copy.
+struct SmallCapsule {
+  SmallCapsule() = default;
+  SmallCapsule(SmallCapsule&&) = default;
+  SmallCapsule& operator=(SmallCapsule&&) = default;
+
+  std::vector<Layer> layers;
+  CapsuleContents contents;
+};
+
+/// One layer as an author states it.
+struct LayerChoice {
+  LayerOp op;
+  uint16_t out_c = 0;
+  uint8_t kernel = 0;
+  uint8_t stride = 0;
+  uint8_t pad = 0;
+  uint16_t groups = 0;
+};
+
+/// Numbers in [-1, 1) that f16 holds exactly, from a fixed sequence.
+inline std::vector<float> small_values(size_t n, uint32_t seed) {
+  std::vector<float> values(n);
+  for (float& v : values) {
+    seed = seed * 1664525U + 1013904223U;
+    v = static_cast<float>(static_cast<int>(seed >> 24) - 128) / 128.0F;
+  }
+  return values;
+}
+
+/// Plans `choices`, and fills theta, rates (positive) and limits.
+inline SmallCapsule make_small_capsule(std::initializer_list<uint16_t> shape,
+                                       std::initializer_list<LayerChoice> list,
+                                       LossOp loss,
+                                       RuleOp rule,
+                                       uint16_t steps) {
+  SmallCapsule small;
+  const uint16_t* in = shape.begin();
+  NetworkPlanner planner(in[0], in[1], in[2]);
+  for (const LayerChoice& choice : list) {
+    Layer layer = {};
+    layer.op = choice.op;
+    layer.out_c = choice.out_c;
+    layer.kernel = choice.kernel;
+    layer.stride = choice.stride;
+    layer.pad = choice.pad;
+    layer.groups = choice.groups;
+    if (planner.add(&layer) != Status::kOk) {
+      throw std::logic_error(planner.error());
+    }
+    small.layers.push_back(layer);
+  }
+  CapsuleContents& c = small.contents;
+  if (planner.finish(small.layers.data(), loss, &c.network) != Status::kOk) {
+    throw std::logic_error(planner.error());
+  }
+  c.theta = small_values(c.network.n_params, 1);
+  c.rule = make_rule(rule, steps, c.network);
+  c.phi = small_values(c.rule.n_phi, 2);
+  for (float& rate : c.phi) rate = (rate + 1.125F) / 8.0F;
+  c.limits = {5, 4, steps};
+  return small;
+}
+
+/// Gives `small` a golden episode of recorded, not computed, results: right in
+/// form, for tests of the format.
+inline void add_golden(SmallCapsule& small,
+                       uint32_t n_support,
+                       uint32_t n_query) {
+  CapsuleContents& c = small.contents;
+  const Network& n = c.network;
+  host::GoldenEpisode g;
+  g.steps = c.limits.steps;
+  g.support_x = small_values(size_t{n_support} * n.n_in, 3);
+  if (n.loss == LossOp::kSoftmaxCrossEntropy) {
+    for (uint32_t i = 0; i < n_support; ++i) {
+      g.support_labels.push_back(static_cast<uint16_t>(i % n.n_out));
+    }
+  } else {
+    g.support_targets = small_values(size_t{n_support} * n.n_out, 4);
+  }
+  g.query_x = small_values(size_t{n_query} * n.n_in, 5);
+  g.losses = small_values(g.steps, 6);
+  g.outputs = small_values(size_t{n_query} * n.n_out, 7);
+  g.parameter_hash = 0x0123456789abcdefULL;
+  c.golden = g;
+}
+
+/// Classifier with most layers; f16, log8 rates, golden episode, provenance.
+inline SmallCapsule small_classifier() {
+  SmallCapsule small = make_small_capsule(
+      {1, 4, 4},
+      {{.op = LayerOp::kConv2d, .out_c = 2, .kernel = 3, .stride = 1, .pad = 1},
+       {.op = LayerOp::kGroupNorm, .groups = 1},
+       {.op = LayerOp::kRelu},
+       {.op = LayerOp::kMaxPool, .kernel = 2, .stride = 2},
+       {.op = LayerOp::kFlatten},
+       {.op = LayerOp::kDense, .out_c = 3}},
+      LossOp::kSoftmaxCrossEntropy,
+      RuleOp::kMetaSgd,
+      2);
+  small.contents.init_storage = Storage::kF16;
+  small.contents.rate_storage = Storage::kLog8;
+  small.contents.provenance = R"({"name":"small-classifier"})";
+  add_golden(small, 3, 2);
+  return small;
+}
+
+/// Regression network with f32 storage, layer-wise rates and a golden episode.
+inline SmallCapsule small_regressor() {
+  SmallCapsule small = make_small_capsule({1, 1, 1},
+                                          {{.op = LayerOp::kDense, .out_c = 3},
+                                           {.op = LayerOp::kTanh},
+                                           {.op = LayerOp::kDense, .out_c = 1}},
+                                          LossOp::kMeanSquaredError,
+                                          RuleOp::kLslr,
+                                          3);
+  add_golden(small, 4, 2);
+  return small;
+}
+
+/// The least there is: one weight, one bias, one rate. lib/FORMAT.md shows it.
+inline SmallCapsule smallest_capsule() {
+  SmallCapsule small = make_small_capsule({1, 1, 1},
+                                          {{.op = LayerOp::kDense, .out_c = 1}},
+                                          LossOp::kMeanSquaredError,
+                                          RuleOp::kSgd,
+                                          1);
+  small.contents.theta = {0.5F, -2.0F};
+  small.contents.phi = {0.25F};
+  small.contents.limits = {10, 1, 1};
+  small.contents.provenance = "{}";
+  return small;
+}
+
+/// A section without its place in a file.
+struct RawSection {
+  uint16_t type;
+  uint16_t flags;
+  std::vector<uint8_t> bytes;
+
+  template <class T>
+  T get(size_t at) const {
+    static_cast<void>(bytes.at(at + sizeof(T) - 1));  // Throws when outside.
+    T value;
+    std::memcpy(&value, &bytes[at], sizeof value);
+    return value;
+  }
+  template <class T>
+  void set(size_t at, T value) {
+    static_cast<void>(bytes.at(at + sizeof(T) - 1));
+    std::memcpy(&bytes[at], &value, sizeof value);
+  }
+};
+
+/// The sections of a valid capsule.
+inline std::vector<RawSection> take_apart(const CapsuleBytes& file) {
+  CapsuleHeader header;
+  std::memcpy(&header, file.data(), sizeof header);
+  std::vector<RawSection> sections;
+  for (uint32_t i = 0; i < header.n_sections; ++i) {
+    SectionEntry e;
+    std::memcpy(&e, &file[sizeof header + i * sizeof e], sizeof e);
+    const auto first = file.begin() + e.offset;
+    sections.push_back({e.type, e.flags, {first, first + e.bytes}});
+  }
+  return sections;
+}
+
+/// Makes the checksums and the model hash of `file` hold, whatever else is
+/// wrong with it: what an attacker would do.
+inline void reseal(CapsuleBytes& file) {
+  CapsuleHeader h;
+  if (file.size() < sizeof h) return;
+  std::memcpy(&h, file.data(), sizeof h);
+  h.model_hash = fnv1a(nullptr, 0);
+  const size_t most = (file.size() - sizeof h) / sizeof(SectionEntry);
+  for (uint32_t i = 0; i < h.n_sections && i < most; ++i) {
+    SectionEntry e;
+    std::memcpy(&e, &file[sizeof h + i * sizeof e], sizeof e);
+    if (e.type <= 3 && uint64_t{e.offset} + e.bytes <= file.size()) {
+      h.model_hash = fnv1a(file.data() + e.offset, e.bytes, h.model_hash);
+    }
+  }
+  const size_t total = std::min<size_t>(h.total_bytes, file.size());
+  if (total >= sizeof h) {
+    h.payload_crc = crc32(file.data() + sizeof h, total - sizeof h);
+  }
+  h.header_crc = crc32(&h, offsetof(CapsuleHeader, header_crc));
+  std::memcpy(file.data(), &h, sizeof h);
+}
+
+/// A file of `sections` in the given order, sealed.
+inline CapsuleBytes put_together(const std::vector<RawSection>& sections) {
+  CapsuleHeader h = {};
+  h.magic = kCapsuleMagic;
+  h.format_version = kCapsuleVersion;
+  h.numerics_version = kNumericsVersion;
+  h.n_sections = static_cast<uint32_t>(sections.size());
+  CapsuleBytes file(sizeof h + sections.size() * sizeof(SectionEntry));
+  for (size_t i = 0; i < sections.size(); ++i) {
+    SectionEntry e = {};
+    e.type = sections[i].type;
+    e.flags = sections[i].flags;
+    e.offset = static_cast<uint32_t>(file.size());
+    e.bytes = static_cast<uint32_t>(sections[i].bytes.size());
+    std::memcpy(&file[sizeof h + i * sizeof e], &e, sizeof e);
+    file.insert(file.end(), sections[i].bytes.begin(), sections[i].bytes.end());
+    file.resize((file.size() + 15) / 16 * 16);
+  }
+  h.total_bytes = static_cast<uint32_t>(file.size());
+  std::memcpy(file.data(), &h, sizeof h);
+  reseal(file);
+  return file;
+}
+
+/// read_capsule() on a heap buffer of exactly the file's size, so that a
+/// sanitizer sees any read beside it. `*capsule` points into `file`.
+inline Status read(const CapsuleBytes& file, Capsule* capsule) {
+  return read_capsule(file.data(), file.size(), capsule);
+}
+
+}  // namespace fewstep::testing
+
+#endif  // FEWSTEP_TESTS_SUPPORT_SMALL_CAPSULE_H_
