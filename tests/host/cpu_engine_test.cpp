@@ -1,0 +1,311 @@
+// The CPU engine gives, bit for bit, what one task after another at float
+// gives, for any number of threads and tasks.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "fewstep/executor/serial.h"
+#include "fewstep/host/engine.h"
+#include "fewstep/ops.h"
+#include "support/test_network.h"
+
+namespace fewstep::testing {
+namespace {
+
+using host::Episode;
+using host::EpisodeShape;
+using host::Split;
+
+/// Random episodes, some of which overflow.
+class Source : public host::TaskSource {
+ public:
+  Source(const TestNetwork& net, uint32_t n_support, uint32_t n_query)
+      : net_(net), shape_(net.episode_shape(n_support, n_query)) {}
+  const EpisodeShape& shape() const override { return shape_; }
+  host::InputShape input_shape() const override {
+    return {net_.network.in_c, net_.network.in_h, net_.network.in_w};
+  }
+  void sample(Split split,
+              uint64_t seed,
+              uint64_t iteration,
+              uint32_t task,
+              Episode* out) const override {
+    *out = net_.random_episode(
+        static_cast<uint32_t>(seed * 1000003 + iteration * 1009 + task * 7 +
+                              static_cast<uint64_t>(split)),
+        shape_.n_support,
+        shape_.n_query);
+    if (overflowing.count(task) != 0) {
+      for (float& x : out->support_x) x = 3e38F;
+    }
+  }
+  std::set<uint32_t> overflowing;
+
+ private:
+  const TestNetwork& net_;
+  EpisodeShape shape_;
+};
+
+/// A network, a rule and parameters to run engines with.
+struct Problem {
+  TestNetwork net;
+  Rule rule;
+  Source source;
+  host::Objective objective;
+  std::vector<float> theta, phi;
+
+  Problem(const NamedSpecs& specs,
+          LossOp loss,
+          RuleOp op,
+          uint32_t steps,
+          uint32_t n_support = 5,
+          uint32_t n_query = 7)
+      : net(specs.input, specs.specs, loss),
+        rule(make_rule(op, static_cast<uint16_t>(steps), net.network)),
+        source(net, n_support, n_query),
+        theta(net.random_theta(1)),
+        phi(random_phi(rule, 2)) {
+    objective.steps = steps;
+  }
+  std::unique_ptr<host::Engine> engine(uint32_t n_threads) const {
+    return host::make_cpu_engine(
+        {&net.network, &rule, objective, &source, 11, n_threads});
+  }
+};
+
+struct Result {
+  host::MetaStep step{};
+  std::vector<float> d_theta, d_phi;
+};
+
+Result by_engine(const Problem& s,
+                 host::Engine* engine,
+                 uint64_t iteration,
+                 uint32_t n_tasks) {
+  Result r;
+  // Not zero: the engine must overwrite.
+  r.d_theta.assign(s.theta.size(), 77.0F);
+  r.d_phi.assign(s.phi.size(), 77.0F);
+  r.step = engine->meta_gradient(s.theta.data(),
+                                 s.phi.data(),
+                                 iteration,
+                                 n_tasks,
+                                 r.d_theta.data(),
+                                 r.d_phi.data());
+  return r;
+}
+
+/// One task after another at float, summed in task order.
+Result one_by_one(const Problem& s, uint64_t iteration, uint32_t n_tasks) {
+  const EpisodeShape& shape = s.source.shape();
+  Result r;
+  r.d_theta.assign(s.theta.size(), 0.0F);
+  r.d_phi.assign(s.phi.size(), 0.0F);
+  uint32_t n_used = 0;
+  for (uint32_t t = 0; t < n_tasks; ++t) {
+    Episode e;
+    s.source.sample(Split::kTrain, 11, iteration, t, &e);
+    host::MetaGradient<float> m(
+        s.net.network, s.rule, s.objective, shape.n_support, shape.n_query);
+    m.run(SerialExecutor(),
+          AllOps(),
+          PlainView<float>{s.theta.data()},
+          PlainView<float>{s.phi.data()},
+          support_of(e, shape.n_support),
+          query_of(e, shape.n_query));
+    bool finite = is_finite(m.query_loss());
+    for (const float g : m.theta_bar()) finite = finite && is_finite(g);
+    for (const float g : m.phi_bar()) finite = finite && is_finite(g);
+    if (!finite) {
+      ++r.step.n_dropped;
+      continue;
+    }
+    ++n_used;
+    r.step.query_loss += static_cast<double>(m.query_loss());
+    r.step.support_loss += static_cast<double>(m.support_loss(0));
+    for (size_t i = 0; i < r.d_theta.size(); ++i) {
+      r.d_theta[i] += m.theta_bar()[i];
+    }
+    for (size_t i = 0; i < r.d_phi.size(); ++i) r.d_phi[i] += m.phi_bar()[i];
+  }
+  if (n_used == 0) return r;
+  r.step.query_loss /= n_used;
+  r.step.support_loss /= n_used;
+  for (float& g : r.d_theta) g /= static_cast<float>(n_used);
+  for (float& g : r.d_phi) g /= static_cast<float>(n_used);
+  return r;
+}
+
+void expect_same(const Result& a, const Result& b) {
+  EXPECT_TRUE(same_bits(a.d_theta, b.d_theta)) << "d_theta";
+  EXPECT_TRUE(same_bits(a.d_phi, b.d_phi)) << "d_phi";
+  EXPECT_EQ(a.step.query_loss, b.step.query_loss);
+  EXPECT_EQ(a.step.support_loss, b.step.support_loss);
+  EXPECT_EQ(a.step.n_dropped, b.step.n_dropped);
+}
+
+NamedSpecs classifier() {
+  return {"classifier",
+          {1, 6, 6},
+          {reference::conv(5, 3, 2, 1),
+           reference::group_norm(1),
+           reference::relu_layer(),
+           reference::max_pool(2),
+           reference::dense(4)}};
+}
+
+TEST(CpuEngine, EqualsOneTaskAfterAnother) {
+  uint32_t n_tasks = 1;
+  for (const NamedSpecs& specs : zoo()) {
+    for (const RuleOp op : {RuleOp::kSgd, RuleOp::kLslr, RuleOp::kMetaSgd}) {
+      const LossOp loss = op == RuleOp::kLslr ? LossOp::kMeanSquaredError
+                                              : LossOp::kSoftmaxCrossEntropy;
+      Problem s(specs, loss, op, op == RuleOp::kSgd ? 1 : 3);
+      if (op == RuleOp::kLslr) {
+        s.objective.step_weights = {0.0F, 0.25F, 0.5F, 1.5F};
+      }
+      s.objective.second_order = n_tasks % 3 != 0;
+      n_tasks = n_tasks % 19 + 3;  // 4, 7, 10, ...: never of one kind.
+      SCOPED_TRACE(specs.name + " " + to_string(op) + ", tasks " +
+                   std::to_string(n_tasks));
+      const auto engine = s.engine(2);
+      expect_same(by_engine(s, engine.get(), 3, n_tasks),
+                  one_by_one(s, 3, n_tasks));
+    }
+  }
+}
+
+TEST(CpuEngine, SameBitsForAnyNumberOfThreads) {
+  // Over 2048 parameters: sums over tasks are made in chunks.
+  const NamedSpecs wide = {
+      "wide",
+      {40, 1, 1},
+      {reference::dense(55), reference::tanh_layer(), reference::dense(3)}};
+  for (const NamedSpecs& specs : {classifier(), wide}) {
+    const Problem s(specs, LossOp::kSoftmaxCrossEntropy, RuleOp::kMetaSgd, 2);
+    const auto one = s.engine(1);
+    const auto two = s.engine(2);
+    const auto three = s.engine(3);
+    // Falling counts: what a larger call left must not be seen.
+    for (const uint32_t n_tasks : {33U, 16U, 9U, 8U, 7U, 1U}) {
+      SCOPED_TRACE(specs.name + ", tasks " + std::to_string(n_tasks));
+      const Result expected = one_by_one(s, n_tasks, n_tasks);
+      expect_same(by_engine(s, one.get(), n_tasks, n_tasks), expected);
+      expect_same(by_engine(s, two.get(), n_tasks, n_tasks), expected);
+      expect_same(by_engine(s, three.get(), n_tasks, n_tasks), expected);
+    }
+  }
+}
+
+TEST(CpuEngine, DropsAndCountsTasksThatAreNotFinite) {
+  Problem s(classifier(), LossOp::kSoftmaxCrossEntropy, RuleOp::kMetaSgd, 2);
+  s.source.overflowing = {0, 4, 9};
+  for (const uint32_t threads : {1U, 2U}) {
+    const auto engine = s.engine(threads);
+    const Result r = by_engine(s, engine.get(), 0, 11);
+    EXPECT_EQ(r.step.n_dropped, 3U);
+    expect_same(r, one_by_one(s, 0, 11));
+    for (const float g : r.d_theta) EXPECT_TRUE(is_finite(g));
+  }
+  const auto engine = s.engine(2);
+  const Result none = by_engine(s, engine.get(), 0, 1);
+  EXPECT_EQ(none.step.n_dropped, 1U);
+  EXPECT_EQ(none.d_theta, std::vector<float>(s.theta.size(), 0.0F));
+  EXPECT_EQ(none.d_phi, std::vector<float>(s.phi.size(), 0.0F));
+}
+
+// A gradient may overflow where the loss does not.
+TEST(CpuEngine, DropsATaskWhoseGradientAloneIsNotFinite) {
+  const NamedSpecs linear = {"linear", {1, 1, 1}, {reference::dense(1)}};
+  Problem s(linear, LossOp::kMeanSquaredError, RuleOp::kSgd, 1, 1, 1);
+  class Steep : public Source {
+   public:
+    using Source::Source;
+    void sample(Split split,
+                uint64_t seed,
+                uint64_t iteration,
+                uint32_t task,
+                Episode* out) const override {
+      Source::sample(split, seed, iteration, task, out);
+      // y = 1e18 makes loss 1e36; its gradient by the weight, 2e18 x, is
+      // infinite at x = 1e38, where w = 0 keeps the output at the bias.
+      if (task == 1) {
+        out->support_x = {0.0F};
+        out->query_x = {3e38F};
+        out->support_targets = {0.0F};
+        out->query_targets = {1e18F};
+      }
+    }
+  };
+  const Steep steep(s.net, 1, 1);
+  s.theta.assign(2, 0.0F);
+  s.phi.assign(1, 0.0F);
+  const auto engine = host::make_cpu_engine(
+      {&s.net.network, &s.rule, s.objective, &steep, 11, 1});
+  const Result r = by_engine(s, engine.get(), 0, 3);
+  EXPECT_EQ(r.step.n_dropped, 1U);
+  for (const float g : r.d_theta) EXPECT_TRUE(is_finite(g));
+}
+
+TEST(CpuEngine, EvaluateEqualsOneTaskAfterAnother) {
+  for (const bool classes : {true, false}) {
+    const Problem s(
+        classifier(),
+        classes ? LossOp::kSoftmaxCrossEntropy : LossOp::kMeanSquaredError,
+        RuleOp::kLslr,
+        3);
+    const EpisodeShape& shape = s.source.shape();
+    for (const uint32_t n_tasks : {13U, 8U, 1U}) {
+      for (const uint32_t threads : {1U, 2U, 3U}) {
+        const auto engine = s.engine(threads);
+        const host::TaskScores scores = engine->evaluate(
+            s.theta.data(), s.phi.data(), Split::kTest, n_tasks);
+        ASSERT_EQ(scores.loss.size(), n_tasks);
+        ASSERT_EQ(scores.accuracy.size(), classes ? n_tasks : 0);
+        for (uint32_t t = 0; t < n_tasks; ++t) {
+          Episode e;
+          s.source.sample(Split::kTest, 11, 0, t, &e);
+          host::MetaGradient<float> m(s.net.network,
+                                      s.rule,
+                                      s.objective,
+                                      shape.n_support,
+                                      shape.n_query);
+          m.adapt(SerialExecutor(),
+                  AllOps(),
+                  PlainView<float>{s.theta.data()},
+                  PlainView<float>{s.phi.data()},
+                  support_of(e, shape.n_support));
+          const Batch<float> query = query_of(e, shape.n_query);
+          const float loss = m.loss_after(SerialExecutor(), AllOps(), query);
+          EXPECT_EQ(to_bits(scores.loss[t]), to_bits(loss)) << t;
+          if (!classes) continue;
+          forward(SerialExecutor(),
+                  AllOps(),
+                  s.net.network,
+                  m.adapted(),
+                  m.workspace(),
+                  query.x,
+                  query.n);
+          const float* y = outputs(s.net.network, m.workspace());
+          uint32_t n_right = 0;
+          for (uint32_t q = 0; q < query.n; ++q, y += 4) {
+            const auto best = std::max_element(y, y + 4) - y;
+            n_right += best == query.labels[q] ? 1 : 0;
+          }
+          EXPECT_EQ(scores.accuracy[t],
+                    static_cast<float>(n_right) / static_cast<float>(query.n));
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fewstep::testing

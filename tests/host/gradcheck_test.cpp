@@ -1,0 +1,289 @@
+// Every layer, loss and rule through gradcheck, and proof that gradcheck sees a
+// single wrong sign in any of them.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "fewstep/host/gradcheck.h"
+#include "fewstep/host/gradcheck_impl.h"
+#include "fewstep/ops.h"
+#include "support/test_network.h"
+
+namespace fewstep::testing {
+namespace {
+
+using host::Episode;
+using host::GradcheckOptions;
+using host::GradcheckResult;
+
+constexpr RuleOp kRules[] = {RuleOp::kSgd, RuleOp::kLslr, RuleOp::kMetaSgd};
+constexpr uint32_t kSupport = 4;
+constexpr uint32_t kQuery = 3;
+
+std::string describe(const GradcheckResult& r) {
+  return r.check + " of " + r.quantity + ": error " + std::to_string(r.error) +
+         ", skipped " + std::to_string(r.n_skipped) + " of " +
+         std::to_string(r.n_values + r.n_skipped);
+}
+
+NamedSpecs named(const std::string& name) {
+  for (const NamedSpecs& n : zoo()) {
+    if (n.name == name) return n;
+  }
+  ADD_FAILURE() << "no network " << name;
+  return zoo()[0];
+}
+
+template <class Ops>
+std::vector<GradcheckResult> check(const Ops& ops,
+                                   const TestNetwork& net,
+                                   RuleOp op,
+                                   uint32_t steps,
+                                   uint32_t n_coordinates) {
+  const Rule rule = make_rule(op, static_cast<uint16_t>(steps), net.network);
+  const Episode episode = net.random_episode(6, kSupport, kQuery);
+  const auto theta = net.random_theta(2);
+  const auto phi = random_phi(rule, 3);
+  GradcheckOptions options;
+  options.steps = steps;
+  options.n_coordinates = n_coordinates;
+  const std::vector<double> theta_double(theta.begin(), theta.end());
+  const std::vector<double> phi_double(phi.begin(), phi.end());
+  return host::Gradcheck<Ops>(ops,
+                              net.network,
+                              rule,
+                              episode,
+                              net.episode_shape(kSupport, kQuery),
+                              theta_double,
+                              phi_double,
+                              options)
+      .run();
+}
+
+class Gradchecks : public ::testing::TestWithParam<size_t> {};
+
+TEST_P(Gradchecks, Pass) {
+  const NamedSpecs specs = zoo()[GetParam()];
+  for (const LossOp loss :
+       {LossOp::kSoftmaxCrossEntropy, LossOp::kMeanSquaredError}) {
+    const TestNetwork net(specs.input, specs.specs, loss);
+    for (const RuleOp op : kRules) {
+      for (const uint32_t steps : {1U, 3U}) {
+        SCOPED_TRACE(specs.name + " " + to_string(loss) + " " + to_string(op) +
+                     ", steps " + std::to_string(steps));
+        const auto results = check(AllOps(), net, op, steps, 30);
+        EXPECT_EQ(results.size(), 6U);
+        for (const GradcheckResult& r : results) {
+          EXPECT_TRUE(r.passed) << describe(r);
+          EXPECT_GT(r.n_values, 0U);
+          EXPECT_EQ(r.tolerance, r.check == "differences" ? 1e-6 : 1e-11);
+        }
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Zoo,
+                         Gradchecks,
+                         ::testing::Range<size_t>(0, zoo().size()),
+                         [](const auto& i) { return zoo()[i.param].name; });
+
+// ------------------------------------------------------- planted faults
+
+enum class Fault {
+  kNone,
+  kInputGradient,
+  kWeightGradient,
+  kHessianInputGradient,  // At dual numbers only: adaptation is right.
+  kHessianWeightGradient,
+  kTangentOfForward,
+  kThetaBar,
+  kGradBar,
+  kPhiBar,
+};
+
+/// AllOps with one wrong sign: in layer operation `layer`, or in every vjp.
+struct FaultyOps {
+  Fault fault = Fault::kNone;
+  LayerOp layer = LayerOp::kDense;
+
+  template <class T>
+  static void negate(T* values, uint64_t n) {
+    for (uint64_t i = 0; i < n; ++i) values[i] = -values[i];
+  }
+  template <class T>
+  static constexpr bool kIsDual = !IsSame<T, Primal<T>>::value;
+
+  template <class W, class E, class T>
+  void forward(const E& e, LayerOp op, const LayerCall<T>& c) const {
+    AllOps().forward<W>(e, op, c);
+    if constexpr (kIsDual<T>) {
+      if (fault == Fault::kTangentOfForward && op == layer) {
+        for (uint32_t i = 0; i < c.n * c.layer->n_out(); ++i) {
+          c.out[i].tangent = -c.out[i].tangent;
+        }
+      }
+    }
+  }
+  template <class W, class E, class T>
+  void weight_gradient(const E& e, LayerOp op, const LayerCall<T>& c) const {
+    AllOps().weight_gradient<W>(e, op, c);
+    if (op == layer &&
+        (fault == Fault::kWeightGradient ||
+         (fault == Fault::kHessianWeightGradient && kIsDual<T>))) {
+      negate(c.grad, c.layer->n_weights);
+    }
+  }
+  template <class W, class E, class T>
+  void input_gradient(const E& e, LayerOp op, const LayerCall<T>& c) const {
+    AllOps().input_gradient<W>(e, op, c);
+    if (op == layer &&
+        (fault == Fault::kInputGradient ||
+         (fault == Fault::kHessianInputGradient && kIsDual<T>))) {
+      negate(c.in, uint64_t{c.n} * c.layer->n_in());
+    }
+  }
+  template <class E, class T>
+  void loss(const E& e, LossOp op, const LossCall<T>& c) const {
+    AllOps().loss(e, op, c);
+  }
+  template <class W, class R, class E, class T>
+  void update(const E& e,
+              const RuleCall<T>& c,
+              const W& theta,
+              const R& phi) const {
+    AllOps().update(e, c, theta, phi);
+  }
+  template <class R, class E, class T>
+  void vjp(const E& e, const RuleVjpCall<T>& c, const R& phi) const {
+    const std::vector<T> before(c.phi_bar, c.phi_bar + c.rule->n_phi);
+    AllOps().vjp(e, c, phi);
+    const uint32_t n = c.network->n_params;
+    if (fault == Fault::kThetaBar) negate(c.theta_bar, n);
+    if (fault == Fault::kGradBar) negate(c.grad_bar, n);
+    if (fault == Fault::kPhiBar) {
+      for (uint32_t i = 0; i < c.rule->n_phi; ++i) {
+        c.phi_bar[i] = before[i] + before[i] - c.phi_bar[i];
+      }
+    }
+  }
+};
+
+/// Whether `check` of `quantity` passed.
+bool passed(const std::vector<GradcheckResult>& results,
+            const std::string& check_name,
+            const std::string& quantity) {
+  for (const GradcheckResult& r : results) {
+    if (r.check == check_name && r.quantity == quantity) return r.passed;
+  }
+  ADD_FAILURE() << "no " << check_name << " of " << quantity;
+  return false;
+}
+
+struct LayerFault {
+  const char* network;
+  LayerOp op;
+};
+constexpr LayerFault kLayerFaults[] = {
+    {"relu", LayerOp::kDense},
+    {"relu", LayerOp::kRelu},
+    {"flatten", LayerOp::kTanh},
+    {"conv2d", LayerOp::kConv2d},
+    {"max_pool", LayerOp::kMaxPool},
+    {"global_avg_pool", LayerOp::kGlobalAvgPool},
+    {"flatten", LayerOp::kFlatten},
+    {"group_norm", LayerOp::kGroupNorm},
+    {"batch_norm", LayerOp::kBatchNorm},
+};
+
+TEST(GradcheckCanary, SeesAWrongSignInEveryLayer) {
+  for (const LayerFault& f : kLayerFaults) {
+    const NamedSpecs specs = named(f.network);
+    const TestNetwork net(
+        specs.input, specs.specs, LossOp::kSoftmaxCrossEntropy);
+    bool has_params = false;
+    for (const Layer& l : net.layers)
+      has_params |= l.op == f.op && l.n_params();
+    std::vector<Fault> faults = {Fault::kInputGradient,
+                                 Fault::kHessianInputGradient};
+    if (f.op != LayerOp::kFlatten) faults.push_back(Fault::kTangentOfForward);
+    if (has_params) {
+      faults.push_back(Fault::kWeightGradient);
+      faults.push_back(Fault::kHessianWeightGradient);
+    }
+    for (const Fault fault : faults) {
+      SCOPED_TRACE(std::string(to_string(f.op)) + ", fault " +
+                   std::to_string(static_cast<int>(fault)));
+      const auto results =
+          check(FaultyOps{fault, f.op}, net, RuleOp::kMetaSgd, 2, 30);
+      EXPECT_FALSE(passed(results, "tangent", "theta"));
+      EXPECT_FALSE(passed(results, "differences", "theta"));
+      // A fault in the Hessian is none at first order.
+      EXPECT_EQ(
+          passed(results, "first-order tangent", "theta"),
+          fault != Fault::kInputGradient && fault != Fault::kWeightGradient);
+    }
+  }
+}
+
+TEST(GradcheckCanary, SeesAWrongSignInEveryRule) {
+  const NamedSpecs specs = named("dense");
+  const TestNetwork net(specs.input, specs.specs, LossOp::kMeanSquaredError);
+  for (const RuleOp op : kRules) {
+    SCOPED_TRACE(to_string(op));
+    for (const GradcheckResult& r : check(FaultyOps(), net, op, 2, 0)) {
+      EXPECT_TRUE(r.passed) << describe(r);
+    }
+    auto results = check(FaultyOps{Fault::kThetaBar}, net, op, 1, 0);
+    EXPECT_FALSE(passed(results, "tangent", "theta"));
+    EXPECT_FALSE(passed(results, "differences", "theta"));
+    EXPECT_FALSE(passed(results, "first-order tangent", "theta"));
+    results = check(FaultyOps{Fault::kGradBar}, net, op, 2, 0);
+    EXPECT_FALSE(passed(results, "tangent", "theta"));
+    EXPECT_FALSE(passed(results, "tangent", "phi"));
+    EXPECT_FALSE(passed(results, "differences", "theta"));
+    EXPECT_FALSE(passed(results, "differences", "phi"));
+    EXPECT_TRUE(passed(results, "first-order tangent", "theta"));
+    results = check(FaultyOps{Fault::kPhiBar}, net, op, 2, 0);
+    EXPECT_TRUE(passed(results, "tangent", "theta"));
+    EXPECT_FALSE(passed(results, "tangent", "phi"));
+    EXPECT_FALSE(passed(results, "differences", "phi"));
+    EXPECT_FALSE(passed(results, "first-order tangent", "phi"));
+  }
+}
+
+TEST(Gradcheck, SkipsAndCountsSwitchedComparisons) {
+  const TestNetwork net(
+      {2, 1, 1},
+      {reference::dense(3), reference::relu_layer(), reference::dense(2)},
+      LossOp::kMeanSquaredError);
+  const Rule rule = make_rule(RuleOp::kSgd, 1, net.network);
+  Episode episode = net.random_episode(1, kSupport, kQuery);
+  std::vector<double> theta(net.network.n_params, 0.5);
+  const std::vector<double> phi = {0.1};
+  // Unit 0 sits on the kink for every example.
+  theta[0] = theta[1] = theta[6] = 0.0;
+  const auto results = host::gradcheck(net.network,
+                                       rule,
+                                       episode,
+                                       net.episode_shape(kSupport, kQuery),
+                                       theta,
+                                       phi,
+                                       GradcheckOptions());
+  bool seen = false;
+  for (const GradcheckResult& r : results) {
+    if (r.check != "differences" || r.quantity != "theta") continue;
+    seen = true;
+    EXPECT_GE(r.n_skipped, 3U);
+    EXPECT_EQ(r.n_skipped + r.n_values, net.network.n_params);
+    EXPECT_FALSE(r.passed);
+  }
+  EXPECT_TRUE(seen);
+}
+
+}  // namespace
+}  // namespace fewstep::testing

@@ -1,0 +1,194 @@
+// Outer optimizers against double-precision references and closed forms.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#include "fewstep/host/optimizer.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <numbers>
+#include <vector>
+
+#include "support/test_network.h"
+
+namespace fewstep::host {
+namespace {
+
+using testing::same_bits;
+using testing::Uniform;
+
+constexpr size_t kTheta = 40;
+constexpr size_t kPhi = 7;
+
+OuterRecipe recipe(OuterOptimizer optimizer) {
+  OuterRecipe r;
+  r.optimizer = optimizer;
+  r.rate = 0.01;
+  r.iterations = 100;
+  return r;
+}
+
+OuterState start(uint32_t seed) {
+  OuterState s;
+  Uniform uniform(seed);
+  s.theta = uniform.vector(kTheta);
+  s.phi = uniform.vector(kPhi);
+  return s;
+}
+
+TEST(Optimizer, SgdIsItsFormula) {
+  const OuterRecipe r = recipe(OuterOptimizer::kSgd);
+  for (const bool learn_phi : {true, false}) {
+    OuterState s = start(1);
+    const OuterState before = s;
+    Uniform uniform(2);
+    auto d_theta = uniform.vector(kTheta);
+    auto d_phi = uniform.vector(kPhi);
+    const auto g = d_theta;
+    const auto h = d_phi;
+    static_cast<void>(outer_step(r, learn_phi, d_theta, d_phi, &s));
+    for (size_t i = 0; i < kTheta; ++i) {
+      EXPECT_EQ(s.theta[i], std::fma(-0.01F, g[i], before.theta[i]));
+    }
+    for (size_t i = 0; i < kPhi; ++i) {
+      EXPECT_EQ(
+          s.phi[i],
+          learn_phi ? std::fma(-0.01F, h[i], before.phi[i]) : before.phi[i]);
+    }
+    EXPECT_EQ(s.iteration, 1);
+    EXPECT_TRUE(s.m.empty());
+    EXPECT_TRUE(s.v.empty());
+  }
+}
+
+TEST(Optimizer, RateOneShowsTheMetaGradient) {
+  OuterRecipe r = recipe(OuterOptimizer::kSgd);
+  r.rate = 1.0;
+  OuterState s = start(1);
+  s.theta.assign(kTheta, 0.0F);
+  Uniform uniform(2);
+  auto d_theta = uniform.vector(kTheta);
+  auto d_phi = uniform.vector(kPhi);
+  const auto g = d_theta;
+  static_cast<void>(outer_step(r, false, d_theta, d_phi, &s));
+  for (size_t i = 0; i < kTheta; ++i) EXPECT_EQ(s.theta[i], -g[i]);
+}
+
+// Kingma & Ba's algorithm 1 in double, bias corrections by pow. A float step is
+// some ten roundings of a quantity of size rate, and a rounding of x.
+TEST(Optimizer, AdamFollowsKingmaAndBa) {
+  OuterRecipe r = recipe(OuterOptimizer::kAdam);
+  r.beta1 = 0.8;
+  r.beta2 = 0.99;
+  r.eps = 1e-6;
+  // The recipe's values as the optimizer uses them: rounded to float.
+  const double b1 = static_cast<double>(0.8F);
+  const double b2 = static_cast<double>(0.99F);
+  const double eps = static_cast<double>(1e-6F);
+  const double rate = static_cast<double>(0.01F);
+  OuterState s = start(3);
+  std::vector<double> x(s.theta.begin(), s.theta.end());
+  x.insert(x.end(), s.phi.begin(), s.phi.end());
+  std::vector<double> m(x.size()), v(x.size());
+  Uniform uniform(4);
+  for (int t = 1; t <= 60; ++t) {
+    auto d_theta = uniform.vector(kTheta);
+    auto d_phi = uniform.vector(kPhi);
+    d_theta[5] = 0.0F;  // A dead unit: stays where it is.
+    std::vector<float> g = d_theta;
+    g.insert(g.end(), d_phi.begin(), d_phi.end());
+    const float norm = outer_step(r, true, d_theta, d_phi, &s);
+    double sum = 0.0;
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double gi = static_cast<double>(g[i]);
+      sum += gi * gi;
+      m[i] = b1 * m[i] + (1 - b1) * gi;
+      v[i] = b2 * v[i] + (1 - b2) * gi * gi;
+      const double m_hat = m[i] / (1 - std::pow(b1, t));
+      const double v_hat = v[i] / (1 - std::pow(b2, t));
+      x[i] -= rate * m_hat / (std::sqrt(v_hat) + eps);
+      const float got = i < kTheta ? s.theta[i] : s.phi[i - kTheta];
+      EXPECT_NEAR(static_cast<double>(got), x[i], 1e-7 * (1 + t)) << i;
+    }
+    EXPECT_NEAR(static_cast<double>(norm), std::sqrt(sum), 1e-6);
+    EXPECT_EQ(s.iteration, t);
+  }
+  EXPECT_EQ(s.theta[5], start(3).theta[5]);
+  EXPECT_NEAR(static_cast<double>(s.beta1_power), std::pow(b1, 60), 1e-10);
+}
+
+TEST(Optimizer, AdamsFirstStepIsTheRateTimesTheSign) {
+  OuterRecipe r = recipe(OuterOptimizer::kAdam);
+  OuterState s = start(3);
+  const OuterState before = s;
+  std::vector<float> d_theta(kTheta);
+  std::vector<float> d_phi(kPhi, 3.0F);
+  for (size_t i = 0; i < kTheta; ++i) {
+    d_theta[i] = std::pow(10.0F, static_cast<float>(i % 8) - 4.0F) *
+                 (i % 2 != 0 ? -1.0F : 1.0F);
+  }
+  static_cast<void>(outer_step(r, false, d_theta, d_phi, &s));
+  for (size_t i = 0; i < kTheta; ++i) {
+    EXPECT_NEAR(
+        s.theta[i] - before.theta[i], i % 2 != 0 ? 0.01F : -0.01F, 2e-6F);
+  }
+  EXPECT_EQ(s.phi, before.phi);
+}
+
+TEST(Optimizer, ClipsTheWholeGradient) {
+  OuterRecipe r = recipe(OuterOptimizer::kSgd);
+  r.rate = 1.0;
+  for (const bool learn_phi : {true, false}) {
+    OuterState s = start(5);
+    s.theta.assign(kTheta, 0.0F);
+    s.phi.assign(kPhi, 0.0F);
+    // 3-4-5: |theta part| = 3, |phi part| = 4.
+    std::vector<float> d_theta(kTheta, 0.0F);
+    std::vector<float> d_phi(kPhi, 0.0F);
+    d_theta[2] = 3.0F;
+    d_phi[1] = -4.0F;
+    r.clip_norm = 1.0;
+    const float norm = outer_step(r, learn_phi, d_theta, d_phi, &s);
+    EXPECT_EQ(norm, learn_phi ? 5.0F : 3.0F);
+    EXPECT_FLOAT_EQ(s.theta[2], learn_phi ? -0.6F : -1.0F);
+    EXPECT_FLOAT_EQ(s.phi[1], learn_phi ? 0.8F : 0.0F);
+  }
+  // A norm below, or no limit: nothing changes.
+  for (const double clip : {5.5, 0.0}) {
+    OuterState s = start(5);
+    s.theta.assign(kTheta, 0.0F);
+    std::vector<float> d_theta(kTheta, 0.0F);
+    std::vector<float> d_phi(kPhi, 0.0F);
+    d_theta[2] = 5.0F;
+    r.clip_norm = clip;
+    EXPECT_EQ(outer_step(r, true, d_theta, d_phi, &s), 5.0F);
+    EXPECT_EQ(s.theta[2], -5.0F);
+  }
+}
+
+TEST(Optimizer, CosineIsItsClosedForm) {
+  OuterRecipe r = recipe(OuterOptimizer::kSgd);
+  EXPECT_EQ(scheduled_rate(r, 77), 0.01F);
+  r.schedule = Schedule::kCosine;
+  r.min_rate = 0.002;
+  EXPECT_FLOAT_EQ(scheduled_rate(r, 0), 0.01F);
+  EXPECT_FLOAT_EQ(scheduled_rate(r, 50), 0.006F);
+  EXPECT_FLOAT_EQ(scheduled_rate(r, 100), 0.002F);
+  for (int i = 0; i <= 100; ++i) {
+    EXPECT_NEAR(static_cast<double>(scheduled_rate(r, i)),
+                0.002 + 0.008 * (1 + std::cos(std::numbers::pi * i / 100)) / 2,
+                5e-9);
+  }
+  // The step uses the rate of its iteration.
+  OuterState s = start(1);
+  s.theta.assign(kTheta, 0.0F);
+  s.iteration = 30;
+  std::vector<float> d_theta(kTheta, 1.0F);
+  std::vector<float> d_phi(kPhi, 1.0F);
+  static_cast<void>(outer_step(r, false, d_theta, d_phi, &s));
+  EXPECT_EQ(s.theta[0], -scheduled_rate(r, 30));
+}
+
+}  // namespace
+}  // namespace fewstep::host

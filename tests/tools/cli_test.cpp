@@ -1,0 +1,297 @@
+// The `fewstep` command as a user meets it: exit statuses, messages, files.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <array>
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "fewstep/capsule.h"
+#include "fewstep/host/episode_file.h"
+#include "fewstep/host/npz.h"
+#include "fewstep/host/sinusoid.h"
+#include "support/temp_dir.h"
+
+namespace fewstep {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+constexpr const char* kRecipe = R"(name = "tiny"
+[task]
+source = "sinusoid"
+family = "maml"
+shots = 5
+queries = 5
+[network]
+input = [1, 1, 1]
+layers = [{op = "dense", units = 8}, {op = "relu"}, {op = "dense", units = 1}]
+loss = "mean_squared_error"
+[inner]
+rule = "meta_sgd"
+steps = 2
+rate = 0.01
+[outer]
+tasks = 4
+iterations = 20
+[run]
+validate_every = 10
+validate_tasks = 20
+checkpoint_every = 5
+threads = 1
+)";
+
+struct Outcome {
+  int exit;
+  std::string out, err;
+};
+
+std::string read(const std::filesystem::path& path) {
+  std::ifstream stream(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+class Cli : public ::testing::Test {
+ protected:
+  Cli() { write("tiny.toml", kRecipe); }
+
+  void write(const std::string& name, const std::string& text) {
+    std::ofstream(dir_ / name, std::ios::binary) << text;
+  }
+
+  // `prefix` runs first in the same shell, e.g. "ulimit -f 1;".
+  Outcome run(const std::string& arguments, const std::string& prefix = "") {
+    const std::string command = "cd '" + dir_.path().string() + "'; " + prefix +
+                                " '" FEWSTEP_TOOL "' " + arguments +
+                                " >out 2>err";
+    const int status = std::system(command.c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1,
+            read(dir_ / "out"),
+            read(dir_ / "err")};
+  }
+
+  void train() {
+    const Outcome o = run("train tiny.toml --out run --quiet");
+    ASSERT_EQ(o.exit, 0) << o.err;
+  }
+
+  void write_episodes() {
+    host::Sinusoid source({});
+    std::vector<host::Episode> episodes(3);
+    for (uint32_t i = 0; i < 3; ++i) {
+      source.sample(host::Split::kTest, 7, 0, i, &episodes[i]);
+    }
+    host::save_episodes(dir_ / "e.npz", episodes, source.shape(), {1, 1, 1});
+  }
+
+  testing::TempDir dir_;
+};
+
+TEST_F(Cli, NamesTheNearestCommand) {
+  const Outcome o = run("trian");
+  EXPECT_EQ(o.exit, 2);
+  EXPECT_THAT(o.err, HasSubstr("unknown command trian; the nearest is train"));
+}
+
+TEST_F(Cli, NamesTheNearestOption) {
+  const Outcome o = run("train tiny.toml --rseume");
+  EXPECT_EQ(o.exit, 2);
+  EXPECT_THAT(o.err,
+              HasSubstr("unknown option --rseume; the nearest is --resume"));
+}
+
+TEST_F(Cli, WantsACommand) {
+  const Outcome o = run("");
+  EXPECT_EQ(o.exit, 2);
+  EXPECT_THAT(o.err, HasSubstr("give a command: train, eval"));
+}
+
+TEST_F(Cli, HelpsAndStatesItsVersion) {
+  EXPECT_EQ(run("--help").exit, 0);
+  EXPECT_THAT(run("train --help").out, HasSubstr("RECIPE.toml"));
+  EXPECT_THAT(run("--version").out, StartsWith("fewstep "));
+}
+
+TEST_F(Cli, NamesFileLineAndKeyOfARecipeError) {
+  write("bad.toml", std::string(kRecipe) + "validate_evry = 3\n");
+  const Outcome o = run("train bad.toml");
+  EXPECT_EQ(o.exit, 2);
+  EXPECT_THAT(o.err,
+              HasSubstr("bad.toml:23: unknown key run.validate_evry; "
+                        "the nearest known key is run.validate_every"));
+}
+
+TEST_F(Cli, SaysThatDataIsMissing) {
+  write("images.toml", R"([task]
+source = "images"
+path = "nowhere.zip"
+split = {train = 5}
+ways = 5
+shots = 1
+queries = 1
+[network]
+input = [1, 28, 28]
+layers = [{op = "dense", units = 5}]
+loss = "softmax_cross_entropy"
+[inner]
+rule = "sgd"
+rate = 0.1
+[outer]
+tasks = 1
+iterations = 1
+)");
+  const Outcome o = run("train images.toml --out run");
+  EXPECT_EQ(o.exit, 3);
+  EXPECT_THAT(o.err, HasSubstr("images.toml:3: task.path"));
+  EXPECT_THAT(o.err, HasSubstr("nowhere.zip"));
+  EXPECT_FALSE(std::filesystem::exists(dir_ / "run"));
+}
+
+TEST_F(Cli, RefusesWhatIsNoCapsule) {
+  write("x.capsule", "not a capsule, whatever its name says");
+  for (const char* command : {"inspect x.capsule",
+                              "export x.capsule -o x.h",
+                              "eval x.capsule --recipe tiny.toml"}) {
+    const Outcome o = run(command);
+    EXPECT_EQ(o.exit, 3) << command;
+    EXPECT_THAT(o.err, HasSubstr("x.capsule"));
+  }
+}
+
+TEST_F(Cli, HasNoCudaEngine) {
+  const Outcome o = run("train tiny.toml --engine cuda");
+  EXPECT_EQ(o.exit, 5);
+  EXPECT_THAT(o.err, HasSubstr("use --engine cpu"));
+}
+
+TEST_F(Cli, ReportsAFullDiskAndKeepsTheCheckpoint) {
+  train();
+  const std::string before = read(dir_ / "run/checkpoint.npz");
+  // No file above 512 bytes: the checkpoint does not fit.
+  const Outcome o = run(
+      "train tiny.toml --out run --resume --quiet --set outer.iterations=40 "
+      "--set run.validate_every=0",
+      "ulimit -f 2;");
+  EXPECT_EQ(o.exit, 5) << o.err;
+  EXPECT_THAT(o.err, HasSubstr("checkpoint.npz"));
+  EXPECT_EQ(read(dir_ / "run/checkpoint.npz"), before);
+}
+
+TEST_F(Cli, ProtectsAnEarlierRun) {
+  train();
+  const Outcome again = run("train tiny.toml --out run --quiet");
+  EXPECT_EQ(again.exit, 2);
+  EXPECT_THAT(again.err, HasSubstr("already holds a run"));
+  const Outcome other =
+      run("train tiny.toml --out run --quiet --resume --set inner.rate=0.1");
+  EXPECT_EQ(other.exit, 2);
+  EXPECT_THAT(other.err, HasSubstr("`rate = 0.01`"));
+}
+
+TEST_F(Cli, TrainsInspectsAndEvaluates) {
+  train();
+  const auto inspected =
+      nlohmann::json::parse(run("inspect run/tiny.capsule --json").out);
+  EXPECT_EQ(inspected["parameters"], 25);
+  EXPECT_EQ(inspected["rule"]["op"], "meta_sgd");
+  EXPECT_EQ(inspected["arena"].size(), 4U);
+  EXPECT_EQ(inspected["provenance"]["recipe"], "tiny");
+  EXPECT_EQ(run("inspect run/tiny.capsule").exit, 0);
+
+  const Outcome eval =
+      run("eval run/tiny.capsule --recipe tiny.toml --tasks 50 --json");
+  const auto scores = nlohmann::json::parse(eval.out);
+  EXPECT_EQ(scores["tasks"], 50);
+  EXPECT_EQ(scores["transductive"], false);
+  EXPECT_GT(scores["loss"]["ci95"], 0.0);
+  EXPECT_GT(scores["loss_before"]["mean"], 0.0);
+}
+
+TEST_F(Cli, AdaptsToEpisodesAndDumps) {
+  train();
+  write_episodes();
+  const Outcome o =
+      run("adapt run/tiny.capsule --episodes e.npz --json --dump d.npz");
+  ASSERT_EQ(o.exit, 0) << o.err;
+  const auto json = nlohmann::json::parse(o.out);
+  ASSERT_EQ(json["tasks"].size(), 3U);
+  const host::Npz dump = host::Npz::read(dir_ / "d.npz");
+  const auto theta = dump.get<float>("theta");
+  ASSERT_EQ(theta.size(), 3U * 25);
+  const uint64_t hash = parameter_hash(theta.data(), 25);
+  char text[17];
+  std::snprintf(
+      text, sizeof(text), "%016llx", static_cast<unsigned long long>(hash));
+  EXPECT_EQ(json["tasks"][0]["parameter_hash"], text);
+  EXPECT_EQ(dump.at("outputs").shape, (std::vector<uint64_t>{3, 10, 1}));
+}
+
+TEST_F(Cli, PacksARunAgain) {
+  train();
+  ASSERT_EQ(run("pack run -o a.capsule").exit, 0);
+  EXPECT_EQ(read(dir_ / "a.capsule"), read(dir_ / "run/tiny.capsule"));
+  ASSERT_EQ(run("pack run -o b.capsule --init f16 --rates log8").exit, 0);
+  EXPECT_LT(read(dir_ / "b.capsule").size(), read(dir_ / "a.capsule").size());
+  EXPECT_EQ(run("pack run -o c.capsule --init f99").exit, 2);
+  EXPECT_EQ(run("pack nowhere -o c.capsule").exit, 2);
+}
+
+TEST_F(Cli, ExportsAHeaderForCAndCxx) {
+  train();
+  ASSERT_EQ(run("pack run -o b.capsule --init f16 --rates log8").exit, 0);
+  for (const char* name : {"run/tiny.capsule", "b.capsule"}) {
+    ASSERT_EQ(run(std::string("export ") + name + " -o 5-shot.h").exit, 0);
+    const std::string text = read(dir_ / "5-shot.h");
+    EXPECT_THAT(text, HasSubstr("CAPSULE_5_SHOT_ARENA_BYTES"));
+    write("use.c",
+          "#include \"5-shot.h\"\n"
+          "const void* a = capsule_5_shot_capsule;\n"
+          "const fewstep_op* const* b = capsule_5_shot_ops;\n");
+    for (const char* language :
+         {"c -std=c99", "c -std=c11", "c++ -std=c++17"}) {
+      const std::string command =
+          std::string("cd '") + dir_.path().string() +
+          "' && '" FEWSTEP_CC "' -x " + language +
+          " -Wall -Wextra -Wpedantic -Werror -fsyntax-only -I '" FEWSTEP_INCLUDE
+          "' use.c";
+      EXPECT_EQ(std::system(command.c_str()), 0) << command;
+    }
+  }
+  EXPECT_THAT(read(dir_ / "5-shot.h"), HasSubstr("&fewstep_op_dense_f16,"));
+  EXPECT_THAT(read(dir_ / "5-shot.h"), HasSubstr("&fewstep_op_meta_sgd_f16,"));
+
+  ASSERT_EQ(run("export run/tiny.capsule -o x.npz").exit, 0);
+  const host::Npz npz = host::Npz::read(dir_ / "x.npz");
+  EXPECT_EQ(npz.get<float>("theta").size(), 25U);
+  EXPECT_EQ(npz.get<float>("rate").size(), 25U);
+  EXPECT_EQ(run("export run/tiny.capsule -o x.txt").exit, 2);
+}
+
+TEST_F(Cli, ChecksGradients) {
+  const Outcome o = run("gradcheck tiny.toml --set inner.steps=1");
+  EXPECT_EQ(o.exit, 0) << o.err;
+  EXPECT_THAT(o.out, HasSubstr("tangent"));
+}
+
+TEST_F(Cli, StopsCleanlyAndGoesOn) {
+  const Outcome o =
+      run("train tiny.toml --out run --quiet --set outer.iterations=100000000",
+          "timeout -s INT 2");
+  EXPECT_EQ(o.exit, 124);  // What `timeout` makes of a command it stopped.
+  EXPECT_THAT(o.err,
+              HasSubstr("go on with: fewstep train tiny.toml --out run "
+                        "--set 'outer.iterations=100000000' --resume"));
+  EXPECT_TRUE(std::filesystem::exists(dir_ / "run/checkpoint.npz"));
+}
+
+}  // namespace
+}  // namespace fewstep
