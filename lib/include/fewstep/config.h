@@ -56,6 +56,13 @@
 #define FEWSTEP_INLINE inline __attribute__((always_inline))
 #endif
 
+/// The same for a lambda, between its parameters and its body.
+#if defined(__CUDACC__)
+#define FEWSTEP_INLINE_LAMBDA
+#else
+#define FEWSTEP_INLINE_LAMBDA __attribute__((always_inline))
+#endif
+
 /// Unrolls the loop that follows `n` times. Without it gcc -O2 keeps register
 /// tiles in memory.
 #define FEWSTEP_PRAGMA(x) _Pragma(#x)

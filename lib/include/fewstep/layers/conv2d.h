@@ -326,7 +326,7 @@ struct Conv2d {
           }
         }
       }
-      store_sums(sums, [&](int r, int q, const T& sum) {
+      spill_sums(sums, [&](int r, int q, const T& sum) {
         store_delta(x + static_cast<uint32_t>(r) * in_plane +
                         static_cast<uint32_t>(q) * in_step,
                     activation,

@@ -128,7 +128,7 @@ struct Dense {
             });
             multiply_add(sums, a, b);
           }
-          store_sums(sums, [&](int r, int k, const T& sum) {
+          spill_sums(sums, [&](int r, int k, const T& sum) {
             store_delta(in + (ex + static_cast<uint32_t>(k)) * n_in + i +
                             static_cast<uint32_t>(r),
                         activation,

@@ -55,10 +55,21 @@ FEWSTEP_INLINE void init_sums(T (&sums)[kRows][kCols], const Init& init) {
   }
 }
 
-/// store(r, c, sums[r][c]). The sums are spilled first so that the store is a
-/// loop, not 16 copies of its code.
+/// store(r, c, sums[r][c])
 template <int kRows, int kCols, class T, class Store>
 FEWSTEP_INLINE void store_sums(const T (&sums)[kRows][kCols],
+                               const Store& store) {
+  FEWSTEP_UNROLL(8)
+  for (int r = 0; r < kRows; ++r) {
+    FEWSTEP_UNROLL(8)
+    for (int c = 0; c < kCols; ++c) store(r, c, sums[r][c]);
+  }
+}
+
+/// The same for a `store` that is more than a store. The sums are spilled first
+/// so that the store is a loop, not 16 copies of its code.
+template <int kRows, int kCols, class T, class Store>
+FEWSTEP_INLINE void spill_sums(const T (&sums)[kRows][kCols],
                                const Store& store) {
   T spilled[kRows][kCols];
   FEWSTEP_UNROLL(8)
@@ -108,7 +119,7 @@ FEWSTEP_INLINE void for_each_tile(const E& e,
   e.for_each(
       (n_rows + kRows - 1) / kRows,
       (n_cols + kCols - 1) / kCols,
-      [&](uint32_t i, uint32_t j) {
+      [&](uint32_t i, uint32_t j) FEWSTEP_INLINE_LAMBDA {
         const uint32_t row = i * kRows;
         const uint32_t col = j * kCols;
         const uint32_t row_end = row + kRows < n_rows ? row + kRows : n_rows;

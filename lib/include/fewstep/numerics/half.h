@@ -18,6 +18,13 @@ constexpr uint16_t kHalfInfinity = 0x7c00;
 /// and infinities included; NaN gives a NaN. No branch, no table, and no
 /// binary32 subnormal on the way.
 FEWSTEP_INLINE float float_from_half(uint16_t h) {
+#if defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M' && \
+    defined(__ARM_FP)
+  // Every floating-point unit of a Cortex-M converts: the same value.
+  float x;
+  __asm__("vcvtb.f32.f16 %0, %1" : "=t"(x) : "t"(from_bits(uint32_t{h})));
+  return x;
+#else
   const uint32_t u = (h & 0x7fffU) << 13;
   // A subnormal half m * 2^-24 is (2^-14 + m * 2^-24) - 2^-14, both of which
   // are normal floats; for all others the subtrahend is 0.
@@ -28,6 +35,7 @@ FEWSTEP_INLINE float float_from_half(uint16_t h) {
   const float magnitude =
       from_bits(rebased) - from_bits(subnormal & 0x38800000U);
   return from_bits(to_bits(magnitude) | (uint32_t{h} & 0x8000U) << 16);
+#endif
 }
 
 /// The binary16 pattern nearest to `x`, ties to even. Magnitudes of 65,520 and
