@@ -1,0 +1,396 @@
+// Writes capsules with golden episodes that together use every layer, loss,
+// rule and storage: what the firmware tests replay on the emulated core. Beside
+// each X.capsule lie the same episode as X.npz, for `fewstep adapt`, and as
+// X/episode.h, for the example firmware.
+//
+//   golden_capsules FOLDER [--spoil]
+//
+// --spoil records hashes that are one bit wrong, so that a replay must fail.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "episode_header.h"
+#include "fewstep/device/session.h"
+#include "fewstep/host/capsule_writer.h"
+#include "fewstep/host/error.h"
+#include "fewstep/host/file.h"
+#include "fewstep/host/npz.h"
+
+namespace {
+
+using namespace fewstep;
+
+const Op* const kOps[] = {&fewstep_op_dense_f16,
+                          &fewstep_op_conv2d_f16,
+                          &fewstep_op_relu,
+                          &fewstep_op_tanh,
+                          &fewstep_op_max_pool,
+                          &fewstep_op_global_avg_pool,
+                          &fewstep_op_flatten,
+                          &fewstep_op_group_norm_f16,
+                          &fewstep_op_batch_norm_f16,
+                          &fewstep_op_softmax_cross_entropy,
+                          &fewstep_op_mean_squared_error,
+                          &fewstep_op_sgd_f16,
+                          &fewstep_op_lslr_f16,
+                          &fewstep_op_meta_sgd_f16,
+                          nullptr};
+
+Layer dense(uint16_t units) {
+  Layer l = {};
+  l.op = LayerOp::kDense;
+  l.out_c = units;
+  return l;
+}
+Layer conv2d(uint16_t filters, uint8_t kernel, uint8_t stride, uint8_t pad) {
+  Layer l = {};
+  l.op = LayerOp::kConv2d;
+  l.out_c = filters;
+  l.kernel = kernel;
+  l.stride = stride;
+  l.pad = pad;
+  return l;
+}
+Layer max_pool(uint8_t kernel, uint8_t stride) {
+  Layer l = {};
+  l.op = LayerOp::kMaxPool;
+  l.kernel = kernel;
+  l.stride = stride;
+  return l;
+}
+Layer group_norm(uint16_t groups) {
+  Layer l = {};
+  l.op = LayerOp::kGroupNorm;
+  l.groups = groups;
+  return l;
+}
+Layer plain(LayerOp op) {
+  Layer l = {};
+  l.op = op;
+  return l;
+}
+
+struct Case {
+  const char* name;
+  uint16_t c, h, w;
+  std::vector<Layer> layers;
+  LossOp loss;
+  RuleOp rule;
+  uint16_t steps;
+  Storage init, rates;
+  uint32_t n_support;
+};
+
+std::vector<Case> cases() {
+  const Layer relu = plain(LayerOp::kRelu);
+  const Layer tanh = plain(LayerOp::kTanh);
+  const Layer flatten = plain(LayerOp::kFlatten);
+  const Layer average = plain(LayerOp::kGlobalAvgPool);
+  const Layer batch_norm = plain(LayerOp::kBatchNorm);
+  constexpr LossOp kMse = LossOp::kMeanSquaredError;
+  constexpr LossOp kCe = LossOp::kSoftmaxCrossEntropy;
+  constexpr Storage kF32 = Storage::kF32;
+  constexpr Storage kF16 = Storage::kF16;
+  constexpr Storage kLog8 = Storage::kLog8;
+  return {
+      {"sinusoid",
+       1,
+       1,
+       1,
+       {dense(40), relu, dense(40), relu, dense(1)},
+       kMse,
+       RuleOp::kMetaSgd,
+       3,
+       kF32,
+       kF32,
+       10},
+      {"tanh_f16_log8",
+       3,
+       1,
+       1,
+       {dense(17), tanh, dense(9), tanh, dense(2)},
+       kMse,
+       RuleOp::kMetaSgd,
+       2,
+       kF16,
+       kLog8,
+       7},
+      {"classes",
+       13,
+       1,
+       1,
+       {dense(32), relu, dense(5)},
+       kCe,
+       RuleOp::kLslr,
+       3,
+       kF32,
+       kF32,
+       25},
+      {"conv_group_norm",
+       1,
+       14,
+       14,
+       {conv2d(8, 3, 2, 1),
+        group_norm(4),
+        relu,
+        conv2d(6, 3, 1, 0),
+        group_norm(1),
+        tanh,
+        flatten,
+        dense(5)},
+       kCe,
+       RuleOp::kMetaSgd,
+       2,
+       kF16,
+       kF16,
+       5},
+      {"conv_pool",
+       2,
+       11,
+       9,
+       {conv2d(5, 3, 1, 1),
+        relu,
+        max_pool(2, 2),
+        conv2d(7, 2, 1, 0),
+        tanh,
+        max_pool(2, 2),
+        average,
+        dense(3)},
+       kCe,
+       RuleOp::kSgd,
+       3,
+       kF32,
+       kF32,
+       6},
+      {"batch_norm",
+       1,
+       12,
+       12,
+       {conv2d(6, 3, 1, 0),
+        batch_norm,
+        relu,
+        max_pool(2, 2),
+        conv2d(4, 3, 1, 1),
+        batch_norm,
+        relu,
+        dense(4)},
+       kCe,
+       RuleOp::kLslr,
+       2,
+       kF16,
+       kLog8,
+       8},
+      {"average_regression",
+       3,
+       8,
+       8,
+       {conv2d(4, 5, 2, 2),
+        relu,
+        average,
+        dense(6),
+        group_norm(2),
+        relu,
+        dense(2)},
+       kMse,
+       RuleOp::kSgd,
+       1,
+       kF16,
+       kF16,
+       4},
+  };
+}
+
+/// Repeatable values in [-1, 1), multiples of 2^-15.
+class Values {
+ public:
+  float next() {
+    state_ = state_ * 6364136223846793005ULL + 1442695040888963407ULL;
+    const auto top = static_cast<int32_t>(state_ >> 48) - 32768;
+    return static_cast<float>(top) / 32768.0F;
+  }
+  std::vector<float> vector(size_t n, float scale) {
+    std::vector<float> v(n);
+    for (float& x : v) x = scale * next();
+    return v;
+  }
+
+ private:
+  uint64_t state_ = 1;
+};
+
+void require(Status status, const std::string& what) {
+  if (status == Status::kOk) return;
+  throw host::Error(host::Exit::kInternal, what + ": " + to_string(status));
+}
+
+/// Tiles differ in speed only: the recording takes whatever fits.
+void record(const host::CapsuleBytes& bytes, host::GoldenEpisode* golden) {
+  Capsule capsule;
+  require(read_capsule(bytes.data(), bytes.size(), &capsule), "read_capsule");
+  SessionOptions options;
+  size_t n_bytes = 0;
+  require(required_bytes(capsule, options, &n_bytes), "required_bytes");
+  host::CapsuleBytes arena(n_bytes);
+  Session session;
+  require(session.open({bytes.data(), bytes.size()},
+                       kOps,
+                       {arena.data(), arena.size()},
+                       options),
+          "open");
+  const Network& network = capsule.network;
+  SupportSet support = {};
+  support.x = golden->support_x.data();
+  support.n = static_cast<uint32_t>(golden->support_x.size() / network.n_in);
+  if (network.loss == LossOp::kSoftmaxCrossEntropy) {
+    support.labels = golden->support_labels.data();
+  } else {
+    support.targets = golden->support_targets.data();
+  }
+  golden->losses.clear();
+  for (uint32_t k = 1; k <= golden->steps; ++k) {
+    AdaptReport report;
+    require(session.adapt(support, &report, k), "adapt");
+    golden->losses.push_back(report.loss_last);
+  }
+  const auto n_query =
+      static_cast<uint32_t>(golden->query_x.size() / network.n_in);
+  golden->outputs.resize(size_t{n_query} * network.n_out);
+  require(
+      session.predict(golden->query_x.data(), n_query, golden->outputs.data()),
+      "predict");
+  golden->parameter_hash = session.hash();
+}
+
+void save_text(const std::filesystem::path& path, const std::string& text) {
+  host::save_file_atomically(path,
+                             std::vector<uint8_t>(text.begin(), text.end()));
+}
+
+/// The golden episode, with answers to its queries, as X.npz and X/episode.h.
+void write_episode(const Case& c,
+                   const Network& network,
+                   const host::GoldenEpisode& golden,
+                   Values* values,
+                   const std::filesystem::path& folder) {
+  host::Episode episode;
+  host::EpisodeShape shape = {};
+  shape.classification = c.loss == LossOp::kSoftmaxCrossEntropy;
+  shape.n_support = c.n_support;
+  shape.n_query = static_cast<uint32_t>(golden.query_x.size() / network.n_in);
+  shape.n_in = network.n_in;
+  shape.n_out = network.n_out;
+  shape.ways = shape.classification ? network.n_out : 0;
+  episode.resize(shape);
+  episode.support_x = golden.support_x;
+  episode.query_x = golden.query_x;
+
+  const uint64_t n_s = shape.n_support, n_q = shape.n_query;
+  host::Npz npz;
+  npz.set<float>("support_x", {1, n_s, c.c, c.h, c.w}, episode.support_x);
+  npz.set<float>("query_x", {1, n_q, c.c, c.h, c.w}, episode.query_x);
+  if (shape.classification) {
+    episode.support_labels = golden.support_labels;
+    for (uint32_t q = 0; q < shape.n_query; ++q) {
+      episode.query_labels[q] = static_cast<uint16_t>(q % shape.n_out);
+    }
+    npz.set<uint16_t>("support_y", {1, n_s}, episode.support_labels);
+    npz.set<uint16_t>("query_y", {1, n_q}, episode.query_labels);
+  } else {
+    episode.support_targets = golden.support_targets;
+    episode.query_targets = values->vector(n_q * shape.n_out, 1.5F);
+    npz.set<float>("support_y", {1, n_s, shape.n_out}, episode.support_targets);
+    npz.set<float>("query_y", {1, n_q, shape.n_out}, episode.query_targets);
+  }
+  npz.save(folder / (std::string(c.name) + ".npz"));
+  std::filesystem::create_directories(folder / c.name);
+  save_text(folder / c.name / "episode.h",
+            cli::episode_header("episode", c.name, episode, shape));
+}
+
+void write_case(Case c, const std::filesystem::path& folder, bool spoil) {
+  NetworkPlanner planner(c.c, c.h, c.w);
+  for (Layer& layer : c.layers) {
+    if (planner.add(&layer) != Status::kOk) {
+      throw host::Error(host::Exit::kInternal,
+                        std::string(c.name) + ": " + planner.error());
+    }
+  }
+  host::CapsuleContents contents;
+  require(planner.finish(c.layers.data(), c.loss, &contents.network),
+          planner.error());
+  const Network& network = contents.network;
+
+  Values values;
+  contents.theta.resize(network.n_params);
+  for (const Layer& layer : c.layers) {
+    const bool norm =
+        layer.op == LayerOp::kGroupNorm || layer.op == LayerOp::kBatchNorm;
+    const uint32_t fan_in =
+        norm || layer.n_biases == 0 ? 1 : layer.n_weights / layer.n_biases;
+    const float scale = std::sqrt(3.0F / static_cast<float>(fan_in));
+    float* theta = contents.theta.data() + layer.param_offset;
+    for (uint32_t i = 0; i < layer.n_weights; ++i) {
+      theta[i] = norm ? 1.0F + 0.25F * values.next() : scale * values.next();
+    }
+    for (uint32_t i = 0; i < layer.n_biases; ++i) {
+      theta[layer.n_weights + i] = 0.25F * values.next();
+    }
+  }
+  contents.init_storage = c.init;
+  contents.rule = make_rule(c.rule, c.steps, network);
+  contents.rate_storage = c.rates;
+  // Learned rates are of either sign, most of them positive.
+  for (uint32_t i = 0; i < contents.rule.n_phi; ++i) {
+    contents.phi.push_back(0.0625F * (0.5F + values.next()));
+  }
+  constexpr uint32_t kQueries = 3;
+  contents.limits = {c.n_support, kQueries, c.steps};
+
+  host::GoldenEpisode golden;
+  golden.steps = c.steps;
+  golden.support_x = values.vector(size_t{c.n_support} * network.n_in, 2.0F);
+  golden.query_x = values.vector(size_t{kQueries} * network.n_in, 2.0F);
+  if (c.loss == LossOp::kSoftmaxCrossEntropy) {
+    for (uint32_t i = 0; i < c.n_support; ++i) {
+      golden.support_labels.push_back(static_cast<uint16_t>(i % network.n_out));
+    }
+  } else {
+    golden.support_targets =
+        values.vector(size_t{c.n_support} * network.n_out, 1.5F);
+  }
+  record(host::encode_capsule(contents), &golden);
+  if (spoil) golden.parameter_hash ^= 1;
+  contents.golden = golden;
+  const host::CapsuleBytes bytes = host::encode_capsule(contents);
+  host::save_file_atomically(folder / (std::string(c.name) + ".capsule"),
+                             std::vector<uint8_t>(bytes.begin(), bytes.end()));
+  write_episode(c, network, golden, &values, folder);
+  std::printf("%s %016llx\n",
+              c.name,
+              static_cast<unsigned long long>(golden.parameter_hash));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const bool spoil = argc == 3 && std::strcmp(argv[2], "--spoil") == 0;
+  if (argc != 2 && !spoil) {
+    std::fprintf(stderr, "usage: golden_capsules FOLDER [--spoil]\n");
+    return 2;
+  }
+  try {
+    std::filesystem::create_directories(argv[1]);
+    for (const Case& c : cases()) write_case(c, argv[1], spoil);
+  } catch (const host::Error& error) {
+    std::fprintf(stderr, "golden_capsules: %s\n", error.what());
+    return 1;
+  }
+  return 0;
+}
