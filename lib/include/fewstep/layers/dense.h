@@ -45,10 +45,12 @@ struct Dense {
               });
               multiply_add(sums, a, b);
             }
-            store_sums(sums, [&](int r, int k, const T& sum) {
-              out[(ex + static_cast<uint32_t>(k)) * n_out + o +
-                  static_cast<uint32_t>(r)] = sum;
+            T* col[kC];
+            load_all(col, [&](int k) {
+              return opaque(out + (ex + static_cast<uint32_t>(k)) * n_out + o);
             });
+            store_sums(sums,
+                       [&](int r, int k, const T& sum) { col[k][r] = sum; });
           });
     });
   }
@@ -70,11 +72,13 @@ struct Dense {
             constexpr int kR = decltype(rows)::value;
             constexpr int kC = decltype(cols)::value;
             T* const g = grad + o * n_in + i;
+            T* row[kR];
+            load_all(row, [&](int r) {
+              return opaque(g + static_cast<uint32_t>(r) * n_in);
+            });
             T sums[kR][kC];
             init_sums(sums, [&](int r, int k) {
-              return first ? constant<T>(0.0F)
-                           : g[static_cast<uint32_t>(r) * n_in +
-                               static_cast<uint32_t>(k)];
+              return first ? constant<T>(0.0F) : row[r][k];
             });
             const T* d = dL_dout + o;
             const X* x = in + i;
@@ -85,10 +89,8 @@ struct Dense {
               load_all(b, [&](int k) { return x[k]; });
               multiply_add(sums, a, b);
             }
-            store_sums(sums, [&](int r, int k, const T& sum) {
-              g[static_cast<uint32_t>(r) * n_in + static_cast<uint32_t>(k)] =
-                  sum;
-            });
+            store_sums(sums,
+                       [&](int r, int k, const T& sum) { row[r][k] = sum; });
           });
     });
     T* const g_bias = c.grad + c.layer->n_weights;

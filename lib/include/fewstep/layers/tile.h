@@ -26,6 +26,16 @@ struct TileShape<Dual<T>> {
   static constexpr int kCols = 2;
 };
 
+/// p, of which the compiler is to know nothing: it then addresses p[0], p[1],
+/// .. from one register instead of computing each address.
+template <class T>
+FEWSTEP_INLINE T* opaque(T* p) {
+#if defined(__GNUC__) && !defined(__CUDACC__)
+  __asm__("" : "+r"(p));
+#endif
+  return p;
+}
+
 /// sums[r][c] = fma(a[r], b[c], sums[r][c])
 template <int kRows, int kCols, class T, class A, class B>
 FEWSTEP_INLINE void multiply_add(T (&sums)[kRows][kCols],
