@@ -70,7 +70,7 @@ demo() {
   run export "$capsule" -o "$dir/headers/model.h"
   run export "$dir/episode.npz" --task 0 -o "$dir/headers/episode.h"
   quiet "$name-firmware.log" cmake --preset cortex-m4f -B "$dir/firmware" \
-    -DFEWSTEP_EXAMPLE_HEADERS="$dir/headers" -DFEWSTEP_EXAMPLE_TILE=FULL
+    -DFEWSTEP_EXAMPLE_HEADERS="$dir/headers"
   quiet "$name-firmware.log" cmake --build "$dir/firmware"
   local report
   report=$(FEWSTEP_QEMU_TIMEOUT=300 ports/cortex-m/run_qemu.sh \
@@ -119,7 +119,7 @@ demo sinusoid tools/recipes/sinusoid-meta_sgd-5s.toml 1000 \
 if [[ -n ${FEWSTEP_DATA:-} &&
   -e $FEWSTEP_DATA/omniglot/images_background.zip ]]; then
   demo omniglot tools/recipes/omniglot_mcu-meta_sgd-5w1s.toml 300 \
-    outer.iterations=4000
+    outer.iterations=6000
 else
   say "Handwritten characters: set FEWSTEP_DATA to a folder with omniglot/*.zip"
 fi

@@ -61,6 +61,9 @@ build() {
   fi
 }
 
+# Why a test is skipped, where its name does not say it.
+why() { case "$1" in cuda/*) echo "(no nvcc)" ;; esac; }
+
 # tests NAME FOLDER OPTION...: ctest with these options.
 tests() {
   local name=$1 folder=$2 start=$SECONDS results log line
@@ -82,11 +85,11 @@ tests() {
     tail -n 20 "$log"
   fi
   if [[ $bad -gt 0 ]]; then
-    tail -n 200 "$log"
+    grep -vE ' Passed +[0-9.]+ sec$|^ +Start +[0-9]+:' "$log" | tail -n 200
     note "see ${log#"$root"/}"
   fi
   if [[ $skips -gt 0 ]]; then
-    while read -r line; do note "skipped: $line"; done < <(
+    while read -r line; do note "skipped: $line $(why "$line")"; done < <(
       sed -n 's/^ *[0-9]*\/[0-9]* Test *#[0-9]*: \(.*[^.]\) \.*\*\*\*Skipped.*/\1/p' \
         "$log"
     )
@@ -116,9 +119,10 @@ then
       cross=$gcc/tests/firmware/cortex-m4f/fewstep
       archives=("$cross/lib/libfewstep_core.a"
                 "$cross/device/libfewstep_device.a")
-      tools/firmware_checks/size.sh "${archives[@]}" || true
+      tools/firmware_checks/size.sh "${archives[@]}" | tail -n 1 || true
       tools/firmware_checks/callgraph.sh \
-        --elf $gcc/tests/firmware/cortex-m4f/whole.elf "${archives[@]}" || true
+        --elf $gcc/tests/firmware/cortex-m4f/whole.elf "${archives[@]}" |
+        tail -n 1 || true
     fi
     if wants bits; then
       tests "same bits everywhere" $gcc -L '^bits$' -V
