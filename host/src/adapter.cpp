@@ -7,8 +7,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "fewstep/device/every_op.h"
 #include "fewstep/host/error.h"
-#include "fewstep/host/firmware_ops.h"
 
 namespace fewstep::host {
 namespace {
@@ -63,7 +63,7 @@ Adapter::Adapter(const CapsuleFile& file,
   require(required_bytes(capsule, options, &bytes), "required_bytes");
   arena_.resize(bytes);
   require(session_.open({file.bytes.data(), file.bytes.size()},
-                        FirmwareOps::list,
+                        EveryOp::list,
                         {arena_.data(), arena_.size()},
                         options),
           "open");

@@ -7,9 +7,9 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "fewstep/device/every_op.h"
 #include "fewstep/device/session.h"
 #include "fewstep/host/error.h"
-#include "fewstep/host/firmware_ops.h"
 #include "fewstep/host/network_builder.h"
 
 namespace fewstep::host {
@@ -105,7 +105,7 @@ GoldenEpisode record_golden(const CapsuleBytes& bytes,
   CapsuleBytes arena(arena_bytes);
   Session session;
   require(session.open({bytes.data(), bytes.size()},
-                       FirmwareOps::list,
+                       EveryOp::list,
                        {arena.data(), arena.size()},
                        options),
           "open");

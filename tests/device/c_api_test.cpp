@@ -108,7 +108,7 @@ class CApiBits : public ::testing::TestWithParam<NamedCapsule> {
     return fewstep_open(&c_,
                         s_.loaded.bytes.data(),
                         s_.loaded.bytes.size(),
-                        host::FirmwareOps::list,
+                        EveryOp::list,
                         arena.data,
                         arena.size,
                         options);
@@ -249,11 +249,8 @@ TEST_P(CApiBits, SelftestIsThatOfCpp) {
   EXPECT_EQ(c_bytes, n_bytes);
   PaintedArena arena(n_bytes);
   const auto run = [&](size_t n) {
-    return fewstep_selftest(bytes.data(),
-                            bytes.size(),
-                            host::FirmwareOps::list,
-                            arena.arena().data,
-                            n);
+    return fewstep_selftest(
+        bytes.data(), bytes.size(), EveryOp::list, arena.arena().data, n);
   };
   EXPECT_EQ(run(n_bytes - 1), FEWSTEP_ARENA_TOO_SMALL);
   EXPECT_EQ(run(n_bytes), FEWSTEP_SELF_TEST_FAILED);
@@ -274,7 +271,7 @@ TEST_P(CApiBits, RefusesNullPointersAndWrongOrder) {
   EXPECT_EQ(fewstep_open(nullptr,
                          bytes.data(),
                          bytes.size(),
-                         host::FirmwareOps::list,
+                         EveryOp::list,
                          s_.arena.arena().data,
                          s_.arena.size(),
                          nullptr),

@@ -43,8 +43,7 @@ class FloatEnvironment : public ::testing::Test {
       : loaded_(small_regressor()), arena_(bytes_for(loaded_.capsule, {})) {}
 
   Status open() {
-    return session_.open(
-        loaded_.view(), host::FirmwareOps::list, arena_.arena());
+    return session_.open(loaded_.view(), EveryOp::list, arena_.arena());
   }
 
   const LoadedCapsule loaded_;

@@ -62,8 +62,7 @@ Status run(const LoadedCapsule& loaded) {
   const Status status = selftest_bytes(loaded.capsule, &n_bytes);
   if (status != Status::kOk) return status;
   PaintedArena arena(n_bytes);
-  const Status result =
-      selftest(loaded.view(), host::FirmwareOps::list, arena.arena());
+  const Status result = selftest(loaded.view(), EveryOp::list, arena.arena());
   EXPECT_TRUE(arena.margins_intact());
   return result;
 }
@@ -85,7 +84,7 @@ TEST_P(Selftest, AcceptsItsOwnBits) {
   // Again, and in a larger arena: nothing depends on what the arena held.
   PaintedArena large(100000);
   for (int round = 0; round < 2; ++round) {
-    EXPECT_EQ(selftest(loaded_->view(), host::FirmwareOps::list, large.arena()),
+    EXPECT_EQ(selftest(loaded_->view(), EveryOp::list, large.arena()),
               Status::kOk);
   }
 }
@@ -123,7 +122,7 @@ TEST_P(Selftest, NeedsExactlyItsBytes) {
   size_t n_bytes = 0;
   ASSERT_EQ(selftest_bytes(loaded_->capsule, &n_bytes), Status::kOk);
   PaintedArena arena(n_bytes);
-  const Op* const* const ops = host::FirmwareOps::list;
+  const Op* const* const ops = EveryOp::list;
   const Bytes bytes = loaded_->view();
   void* const data = arena.arena().data;
   EXPECT_EQ(selftest(bytes, ops, {data, n_bytes - 1}), Status::kArenaTooSmall);
@@ -137,7 +136,7 @@ TEST_P(Selftest, NeedsExactlyItsBytes) {
 TEST_P(Selftest, RefusesWhatOpenRefuses) {
   PaintedArena arena(100000);
   const Arena whole = arena.arena();
-  const Op* const* const ops = host::FirmwareOps::list;
+  const Op* const* const ops = EveryOp::list;
   const Bytes bytes = loaded_->view();
   EXPECT_EQ(selftest(bytes, ops, {nullptr, 1000}), Status::kBadArgument);
   EXPECT_EQ(selftest({nullptr, 1000}, ops, whole), Status::kBadArgument);
@@ -160,7 +159,7 @@ TEST_P(Selftest, NeedsAnEpisode) {
   EXPECT_EQ(n_bytes, 7U);
   EXPECT_EQ(selftest_bytes(loaded_->capsule, nullptr), Status::kBadArgument);
   PaintedArena arena(100000);
-  EXPECT_EQ(selftest(without.view(), host::FirmwareOps::list, arena.arena()),
+  EXPECT_EQ(selftest(without.view(), EveryOp::list, arena.arena()),
             Status::kMissingSection);
 }
 

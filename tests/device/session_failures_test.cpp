@@ -265,7 +265,7 @@ TEST_P(Refusals, CallsOutOfOrder) {
 
 TEST_P(Refusals, OpenLeavesAnOpenSessionAsItWas) {
   const LoadedCapsule other(GetParam().make());
-  const Op* const* const ops = host::FirmwareOps::list;
+  const Op* const* const ops = EveryOp::list;
   const size_t exact = bytes_for(other.capsule, {});
   PaintedArena spare(exact + 16);
   const Arena arena = {spare.arena().data, exact};
@@ -321,7 +321,7 @@ TEST_P(Refusals, OpenLeavesAnOpenSessionAsItWas) {
 }
 
 TEST_P(Refusals, OpenWithAnOperationMissing) {
-  const Op* const* all = host::FirmwareOps::list;
+  const Op* const* all = EveryOp::list;
   size_t n_needed = 0;
   for (size_t skip = 0; all[skip] != nullptr; ++skip) {
     std::vector<const Op*> list;

@@ -118,16 +118,14 @@ TEST_P(SessionMemory, OneByteLessIsRefused) {
   PaintedArena arena(exact);
   Session session;
   EXPECT_EQ(session.open(loaded.view(),
-                         host::FirmwareOps::list,
+                         EveryOp::list,
                          {arena.arena().data, exact - 1},
                          options_),
             Status::kArenaTooSmall);
   EXPECT_FALSE(session.is_open());
   EXPECT_EQ(arena.touched_bytes(), 0U);
-  EXPECT_EQ(
-      session.open(
-          loaded.view(), host::FirmwareOps::list, arena.arena(), options_),
-      Status::kOk);
+  EXPECT_EQ(session.open(loaded.view(), EveryOp::list, arena.arena(), options_),
+            Status::kOk);
 }
 
 // A network of up to seven layers of any kind over a small input, with
@@ -270,8 +268,8 @@ TEST_P(NeverAllocates, InAnyCall) {
   answers.push_back(
       read_capsule(loaded.bytes.data(), loaded.bytes.size(), &capsule));
   answers.push_back(required_bytes(loaded.capsule, options, &n_bytes));
-  answers.push_back(session.open(
-      loaded.view(), host::FirmwareOps::list, arena.arena(), options));
+  answers.push_back(
+      session.open(loaded.view(), EveryOp::list, arena.arena(), options));
   answers.push_back(session.adapt(episode.set(), &report));
   answers.push_back(session.predict(episode.x.data(), 4, outputs.data()));
   answers.push_back(session.evaluate(episode.set(), &loss));
@@ -285,8 +283,8 @@ TEST_P(NeverAllocates, InAnyCall) {
   const size_t n_ok = answers.size();
   answers.push_back(session.adapt(spoiled.set()));
   answers.push_back(session.step());
-  answers.push_back(session.open(
-      loaded.view(), host::FirmwareOps::list, {arena.arena().data, 0}));
+  answers.push_back(
+      session.open(loaded.view(), EveryOp::list, {arena.arena().data, 0}));
   sink = session.hash();
   sink = sink + static_cast<uint64_t>(session.parameter(0) != 0.0F);
   const size_t n_allocations = guard.count();
@@ -306,8 +304,7 @@ TEST_P(NeverAllocates, InSelftest) {
   ASSERT_EQ(selftest_bytes(loaded.capsule, &n_bytes), Status::kOk);
   PaintedArena arena(n_bytes);
   const AllocationGuard guard;
-  const Status status =
-      selftest(loaded.view(), host::FirmwareOps::list, arena.arena());
+  const Status status = selftest(loaded.view(), EveryOp::list, arena.arena());
   const size_t n_allocations = guard.count();
   EXPECT_EQ(n_allocations, 0U);
   // Its recorded results are made up: small_capsule.h.

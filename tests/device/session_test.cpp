@@ -163,10 +163,8 @@ TEST_P(SessionBits, TilesAndArenasChangeNoBit) {
       if (spare != 0 && (transductive || tile == 1)) continue;  // Too small.
       PaintedArena arena(exact - spare);
       Session session;
-      ASSERT_EQ(
-          session.open(
-              first.loaded.view(), host::FirmwareOps::list, arena.arena()),
-          Status::kOk);
+      ASSERT_EQ(session.open(first.loaded.view(), EveryOp::list, arena.arena()),
+                Status::kOk);
       const uint32_t smaller = tile == 5 ? 4 : tile / 2;
       const uint32_t largest = spare == 0 ? tile : smaller;
       EXPECT_EQ(session.tile(), transductive ? 5U : largest);
@@ -364,8 +362,7 @@ TEST_P(SessionBits, TwoSessionsOnOneCapsuleDoNotMeet) {
   const DeviceEpisode episodes[2] = {make_device_episode(network, 5, 3),
                                      make_device_episode(network, 4, 5)};
   for (size_t i = 0; i < 2; ++i) {
-    ASSERT_EQ(sessions[i].open(
-                  loaded.view(), host::FirmwareOps::list, arenas[i].arena()),
+    ASSERT_EQ(sessions[i].open(loaded.view(), EveryOp::list, arenas[i].arena()),
               Status::kOk);
     ASSERT_EQ(sessions[i].begin(episodes[i].set(), 2), Status::kOk);
   }
@@ -387,16 +384,14 @@ TEST_P(SessionBits, OpensAgainAsNew) {
   ASSERT_EQ(s.session.begin(episode.set()), Status::kOk);
   // On another capsule, from the middle of an adaptation.
   const LoadedCapsule other(smallest_capsule());
-  ASSERT_EQ(
-      s.session.open(other.view(), host::FirmwareOps::list, s.arena.arena()),
-      Status::kOk);
+  ASSERT_EQ(s.session.open(other.view(), EveryOp::list, s.arena.arena()),
+            Status::kOk);
   EXPECT_EQ(s.session.capsule().network.n_params, 2U);
   EXPECT_EQ(s.session.high_water_bytes(), 0U);
   EXPECT_EQ(s.session.last_loss(), 0.0F);
   EXPECT_EQ(s.session.step(), Status::kBadState);
-  ASSERT_EQ(
-      s.session.open(s.loaded.view(), host::FirmwareOps::list, s.arena.arena()),
-      Status::kOk);
+  ASSERT_EQ(s.session.open(s.loaded.view(), EveryOp::list, s.arena.arena()),
+            Status::kOk);
   EXPECT_EQ(s.session.hash(), factory);
   ASSERT_EQ(s.session.adapt(episode.set(), nullptr, 2), Status::kOk);
   expect_same_bits(parameters(s.session),

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "episode_header.h"
+#include "fewstep/device/every_op.h"
 #include "fewstep/device/session.h"
 #include "fewstep/host/capsule_writer.h"
 #include "fewstep/host/error.h"
@@ -26,22 +27,6 @@
 namespace {
 
 using namespace fewstep;
-
-const Op* const kOps[] = {&fewstep_op_dense_f16,
-                          &fewstep_op_conv2d_f16,
-                          &fewstep_op_relu,
-                          &fewstep_op_tanh,
-                          &fewstep_op_max_pool,
-                          &fewstep_op_global_avg_pool,
-                          &fewstep_op_flatten,
-                          &fewstep_op_group_norm_f16,
-                          &fewstep_op_batch_norm_f16,
-                          &fewstep_op_softmax_cross_entropy,
-                          &fewstep_op_mean_squared_error,
-                          &fewstep_op_sgd_f16,
-                          &fewstep_op_lslr_f16,
-                          &fewstep_op_meta_sgd_f16,
-                          nullptr};
 
 Layer dense(uint16_t units) {
   Layer l = {};
@@ -240,7 +225,7 @@ void record(const host::CapsuleBytes& bytes, host::GoldenEpisode* golden) {
   host::CapsuleBytes arena(n_bytes);
   Session session;
   require(session.open({bytes.data(), bytes.size()},
-                       kOps,
+                       EveryOp::list,
                        {arena.data(), arena.size()},
                        options),
           "open");

@@ -104,7 +104,7 @@ bool run_accepted(const CapsuleBytes& file, const Capsule& c) {
   constexpr uint64_t kMost = 1U << 20;
   const Network& network = c.network;
   const Bytes bytes = {file.data(), file.size()};
-  const Op* const* const ops = host::FirmwareOps::list;
+  const Op* const* const ops = EveryOp::list;
   SessionOptions options;
   options.max_support = std::min(c.limits.support_max, 5U);
   options.max_predict = std::min(c.limits.predict_max, 4U);

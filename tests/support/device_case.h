@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "fewstep/device/every_op.h"
 #include "fewstep/device/session.h"
-#include "fewstep/host/firmware_ops.h"
 #include "support/small_capsule.h"
 
 namespace fewstep::testing {
@@ -167,8 +167,8 @@ struct OpenSession {
                        const SessionOptions& options = {},
                        size_t extra_bytes = 0)
       : loaded(small), arena(bytes_for(loaded.capsule, options) + extra_bytes) {
-    const Status status = session.open(
-        loaded.view(), host::FirmwareOps::list, arena.arena(), options);
+    const Status status =
+        session.open(loaded.view(), EveryOp::list, arena.arena(), options);
     if (status != Status::kOk) throw std::logic_error(to_string(status));
   }
 

@@ -12,6 +12,7 @@
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
 #include "episode_hash.h"
+#include "fewstep/device/every_op.h"
 #include "fewstep/device/session.h"
 #include "port_example.h"
 
@@ -28,22 +29,6 @@ using fewstep::same_bits::EpisodeHash;
 
 alignas(16) unsigned char arena[1 << 20];
 float outputs[256];
-
-const fewstep::Op* const kOps[] = {&fewstep_op_dense_f16,
-                                   &fewstep_op_conv2d_f16,
-                                   &fewstep_op_relu,
-                                   &fewstep_op_tanh,
-                                   &fewstep_op_max_pool,
-                                   &fewstep_op_global_avg_pool,
-                                   &fewstep_op_flatten,
-                                   &fewstep_op_group_norm_f16,
-                                   &fewstep_op_batch_norm_f16,
-                                   &fewstep_op_softmax_cross_entropy,
-                                   &fewstep_op_mean_squared_error,
-                                   &fewstep_op_sgd_f16,
-                                   &fewstep_op_lslr_f16,
-                                   &fewstep_op_meta_sgd_f16,
-                                   nullptr};
 
 void require(Status status, const char* what) {
   if (status == Status::kOk) return;
@@ -75,7 +60,9 @@ EpisodeHash hash_episode(fewstep::Bytes bytes,
   const fewstep::Golden& golden = capsule.golden;
   options.max_predict = golden.n_query;
   fewstep::Session session;
-  require(session.open(bytes, kOps, {arena, sizeof arena}, options), "open");
+  require(session.open(
+              bytes, fewstep::EveryOp::list, {arena, sizeof arena}, options),
+          "open");
   fewstep::SupportSet support = {};
   support.x = golden.support_x;
   support.labels = golden.support_labels;

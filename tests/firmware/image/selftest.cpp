@@ -8,6 +8,7 @@
 //
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
+#include "fewstep/device/every_op.h"
 #include "fewstep/device/session.h"
 #include "port_example.h"
 #include "semihosting.h"
@@ -19,22 +20,6 @@ using fewstep::Status;
 alignas(16) unsigned char capsule_bytes[1 << 20];
 alignas(16) unsigned char arena[2 << 20];
 char line[65536];
-
-const fewstep::Op* const kOps[] = {&fewstep_op_dense_f16,
-                                   &fewstep_op_conv2d_f16,
-                                   &fewstep_op_relu,
-                                   &fewstep_op_tanh,
-                                   &fewstep_op_max_pool,
-                                   &fewstep_op_global_avg_pool,
-                                   &fewstep_op_flatten,
-                                   &fewstep_op_group_norm_f16,
-                                   &fewstep_op_batch_norm_f16,
-                                   &fewstep_op_softmax_cross_entropy,
-                                   &fewstep_op_mean_squared_error,
-                                   &fewstep_op_sgd_f16,
-                                   &fewstep_op_lslr_f16,
-                                   &fewstep_op_meta_sgd_f16,
-                                   nullptr};
 
 void print_hash(uint64_t hash) {
   char text[17];
@@ -76,7 +61,8 @@ int main() {
       return 2;
     }
     const fewstep::Bytes bytes = {capsule_bytes, static_cast<size_t>(n)};
-    const Status status = fewstep::selftest(bytes, kOps, {arena, sizeof arena});
+    const Status status =
+        fewstep::selftest(bytes, fewstep::EveryOp::list, {arena, sizeof arena});
     port_print(" ");
     port_print(to_string(status));
     port_print(" ");
