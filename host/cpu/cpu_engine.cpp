@@ -4,8 +4,8 @@
 #include <thread>
 
 #include "fewstep/host/engine.h"
-#include "lane_batch.h"
-#include "lane_ops.h"
+#include "fewstep/layers/layer.h"
+#include "solver.h"
 #include "worker_pool.h"
 
 namespace fewstep::host {
@@ -13,50 +13,38 @@ namespace {
 
 constexpr uint32_t kWidth = static_cast<uint32_t>(kLanes);
 
-// Examples the kernels take at a time: as many as keep a tile's activations in
-// a core's second-level cache, and whole register tiles. Batch norm needs all.
-uint32_t choose_tile(const Network& network, uint32_t n) {
-  if (network.transductive != 0) return n;
+// The channel layout, if it is to be used: tasks in the lanes multiply the
+// working set by kLanes, and past the caches that costs more than padding.
+std::optional<ChannelNetwork> choose_channels(const EngineConfig& config) {
+  if (config.layout == LaneLayout::kTasks) return std::nullopt;
+  std::optional<ChannelNetwork> channels =
+      ChannelNetwork::make(*config.network);
+  if (config.layout == LaneLayout::kChannels) return channels;
+  if (!channels || channels->utilization() < 0.5) return std::nullopt;
   constexpr uint64_t kCacheBytes = 512 * 1024;
-  constexpr uint32_t kCols = TileShape<Lanes>::kCols;
+  const EpisodeShape& shape = config.source->shape();
+  const uint64_t examples = config.network->transductive != 0
+                                ? std::max(shape.n_support, shape.n_query)
+                                : 1;
   const uint64_t bytes =
-      sizeof(Lanes) * (uint64_t{network.n_act} + network.n_in);
-  const uint64_t fit = std::max<uint64_t>(1, kCacheBytes / bytes / kCols);
-  return static_cast<uint32_t>(std::min<uint64_t>(n, fit * kCols));
+      sizeof(Lanes) * (uint64_t{config.network->n_params} +
+                       examples * uint64_t{config.network->n_act});
+  return bytes > kCacheBytes ? channels : std::nullopt;
 }
-
-// What one thread works with.
-struct Worker {
-  Worker(const EngineConfig& c)
-      : gradient(*c.network,
-                 *c.rule,
-                 c.objective,
-                 choose_tile(*c.network, c.source->shape().n_support),
-                 choose_tile(*c.network, c.source->shape().n_query)) {
-    support.resize(c.source->shape(), c.source->shape().n_support);
-    query.resize(c.source->shape(), c.source->shape().n_query);
-  }
-  MetaGradient<Lanes> gradient;
-  LaneSet support, query;
-  Episode episode;
-};
-
-// The tasks of one register: their meta-gradients and losses.
-struct Group {
-  std::vector<Lanes> d_theta, d_phi;
-  Lanes query_loss, support_loss;
-  Lanes check;  // Not finite in a lane whose gradient is not.
-};
 
 class CpuEngine : public Engine {
  public:
   explicit CpuEngine(const EngineConfig& config)
       : config_(config),
+        channels_(choose_channels(config)),
+        width_(channels_ ? 1 : kWidth),
         pool_(config.n_threads != 0
                   ? config.n_threads
                   : std::max(1U, std::thread::hardware_concurrency())) {
-    workers_.reserve(pool_.size());
-    for (uint32_t w = 0; w < pool_.size(); ++w) workers_.emplace_back(config);
+    for (uint32_t w = 0; w < pool_.size(); ++w) {
+      solvers_.push_back(channels_ ? make_channel_solver(config_, *channels_)
+                                   : make_task_solver(config_));
+    }
   }
 
   MetaStep meta_gradient(const float* theta,
@@ -65,33 +53,28 @@ class CpuEngine : public Engine {
                          uint32_t n_tasks,
                          float* d_theta,
                          float* d_phi) override {
-    const uint32_t n_groups = (n_tasks + kWidth - 1) / kWidth;
+    const uint32_t n_groups = (n_tasks + width_ - 1) / width_;
     if (groups_.size() < n_groups) groups_.resize(n_groups);
     pool_.run(n_groups, [&](uint32_t g, uint32_t w) {
-      Worker& worker = workers_[w];
-      load(&worker, Split::kTrain, iteration, g * kWidth, n_tasks);
-      worker.gradient.run(SerialExecutor(),
-                          LaneOps(),
-                          SharedView<Lanes>{theta},
-                          SharedView<Lanes>{phi},
-                          support(worker),
-                          query(worker));
-      keep(worker, &groups_[g]);
+      solvers_[w]->meta_gradient(
+          theta,
+          phi,
+          TaskRange{Split::kTrain, iteration, g * width_, n_tasks},
+          &groups_[g]);
     });
 
     MetaStep step = {};
     used_.clear();
     for (uint32_t t = 0; t < n_tasks; ++t) {
-      const Group& group = groups_[t / kWidth];
-      const int l = static_cast<int>(t % kWidth);
-      const float loss = lane(group.query_loss, l);
-      if (!is_finite(loss) || !is_finite(lane(group.check, l))) {
+      const Group& group = groups_[t / width_];
+      const uint32_t l = t % width_;
+      if (!group.finite[l]) {
         ++step.n_dropped;
         continue;
       }
       used_.push_back(t);
-      step.query_loss += static_cast<double>(loss);
-      step.support_loss += static_cast<double>(lane(group.support_loss, l));
+      step.query_loss += static_cast<double>(group.query_loss[l]);
+      step.support_loss += static_cast<double>(group.support_loss[l]);
     }
     const double n_used = static_cast<double>(used_.size());
     if (!used_.empty()) {
@@ -118,79 +101,21 @@ class CpuEngine : public Engine {
                       const float* phi,
                       Split split,
                       uint32_t n_tasks) override {
-    const Network& network = *config_.network;
     TaskScores scores;
     scores.loss.resize(n_tasks);
-    const bool classes = network.loss == LossOp::kSoftmaxCrossEntropy;
-    if (classes) scores.accuracy.resize(n_tasks);
-    pool_.run((n_tasks + kWidth - 1) / kWidth, [&](uint32_t g, uint32_t w) {
-      Worker& worker = workers_[w];
-      load(&worker, split, 0, g * kWidth, n_tasks);
-      worker.gradient.adapt(SerialExecutor(),
-                            LaneOps(),
-                            SharedView<Lanes>{theta},
-                            SharedView<Lanes>{phi},
-                            support(worker));
-      uint32_t n_right[kWidth] = {};
-      const Lanes loss = score(worker, n_right);
-      for (uint32_t l = 0; l < kWidth; ++l) {
-        const uint32_t t = g * kWidth + l;
-        if (t >= n_tasks) break;
-        scores.loss[t] = lane(loss, static_cast<int>(l));
-        if (classes) {
-          scores.accuracy[t] = static_cast<float>(n_right[l]) /
-                               static_cast<float>(shape().n_query);
-        }
-      }
+    if (config_.network->loss == LossOp::kSoftmaxCrossEntropy) {
+      scores.accuracy.resize(n_tasks);
+    }
+    pool_.run((n_tasks + width_ - 1) / width_, [&](uint32_t g, uint32_t w) {
+      solvers_[w]->evaluate(
+          theta, phi, TaskRange{split, 0, g * width_, n_tasks}, &scores);
     });
     return scores;
   }
 
  private:
-  const EpisodeShape& shape() const { return config_.source->shape(); }
-  Batch<Lanes> support(const Worker& w) const {
-    return w.support.batch(shape().n_support);
-  }
-  Batch<Lanes> query(const Worker& w) const {
-    return w.query.batch(shape().n_query);
-  }
-
-  // Draws tasks first .. first + kLanes - 1; lanes past the last task repeat
-  // it and are never looked at.
-  void load(Worker* worker,
-            Split split,
-            uint64_t iteration,
-            uint32_t first,
-            uint32_t n_tasks) const {
-    Episode& e = worker->episode;
-    for (uint32_t l = 0; l < kWidth; ++l) {
-      if (first + l < n_tasks) {
-        config_.source->sample(split, config_.seed, iteration, first + l, &e);
-      }
-      const int at = static_cast<int>(l);
-      worker->support.set(at, e.support_x, e.support_labels, e.support_targets);
-      worker->query.set(at, e.query_x, e.query_labels, e.query_targets);
-    }
-  }
-
-  static void keep(const Worker& worker, Group* group) {
-    const MetaGradient<Lanes>& m = worker.gradient;
-    group->query_loss = m.query_loss();
-    group->support_loss = m.support_loss(0);
-    // v * 0 is 0 unless v is infinite or NaN.
-    const Lanes zero = broadcast(0.0F);
-    Lanes check = zero;
-    group->d_theta.resize(m.theta_bar().size());
-    for (size_t i = 0; i < m.theta_bar().size(); ++i) {
-      group->d_theta[i] = m.theta_bar()[i];
-      check = fma(m.theta_bar()[i], zero, check);
-    }
-    group->d_phi.resize(m.phi_bar().size());
-    for (size_t i = 0; i < m.phi_bar().size(); ++i) {
-      group->d_phi[i] = m.phi_bar()[i];
-      check = fma(m.phi_bar()[i], zero, check);
-    }
-    group->check = check;
+  static const float* values(const Group& group, bool is_theta) {
+    return is_theta ? group.d_theta() : group.d_phi();
   }
 
   // mean[i] = sum over used tasks ascending / their number, i in [begin, end).
@@ -198,63 +123,51 @@ class CpuEngine : public Engine {
                        uint32_t begin,
                        uint32_t end,
                        float* mean) const {
-    for (uint32_t i = begin; i < end; ++i) mean[i] = 0.0F;
-    if (used_.empty()) return;
-    for (const uint32_t t : used_) {
-      const Group& group = groups_[t / kWidth];
-      const float* const values =
-          reinterpret_cast<const float*>(
-              (is_theta ? group.d_theta : group.d_phi).data()) +
-          t % kWidth;
-      for (uint32_t i = begin; i < end; ++i) {
-        mean[i] = mean[i] + values[size_t{i} * kWidth];
+    const float n = std::max(1.0F, static_cast<float>(used_.size()));
+    uint32_t i = begin;
+    if (width_ == kWidth) {
+      for (; i + kWidth <= end; i += kWidth) {
+        const Lanes sum = sum_over_tasks(is_theta, i) / broadcast(n);
+        store_unaligned(mean + i, sum);
       }
     }
-    const float n = static_cast<float>(used_.size());
-    for (uint32_t i = begin; i < end; ++i) mean[i] = mean[i] / n;
+    for (uint32_t k = i; k < end; ++k) mean[k] = 0.0F;
+    for (const uint32_t t : used_) {
+      const float* const from =
+          values(groups_[t / width_], is_theta) + t % width_;
+      for (uint32_t k = i; k < end; ++k) {
+        mean[k] = mean[k] + from[size_t{k} * width_];
+      }
+    }
+    for (uint32_t k = i; k < end; ++k) mean[k] = mean[k] / n;
   }
 
-  // Mean query loss at the adapted parameters; counts right answers.
-  Lanes score(Worker& worker, uint32_t (&n_right)[kWidth]) const {
-    const Network& network = *config_.network;
-    const bool classes = network.loss == LossOp::kSoftmaxCrossEntropy;
-    const Workspace<Lanes> ws = worker.gradient.workspace();
-    const Batch<Lanes> batch = query(worker);
-    const LaneOps ops;
-    const SerialExecutor e;
-    for (uint32_t begin = 0; begin < batch.n; begin += ws.tile) {
-      const uint32_t n = std::min(ws.tile, batch.n - begin);
-      forward(e,
-              ops,
-              network,
-              worker.gradient.adapted(),
-              ws,
-              batch.x + size_t{begin} * network.n_in,
-              n);
-      ops.loss(e, network.loss, loss_call(network, ws, batch, begin, n, false));
-      if (!classes) continue;
-      const Lanes* const z = outputs(network, ws);
-      for (uint32_t q = 0; q < n; ++q) {
-        for (uint32_t l = 0; l < kWidth; ++l) {
-          const int at = static_cast<int>(l);
-          uint32_t best = 0;
-          for (uint32_t o = 1; o < network.n_out; ++o) {
-            if (lane(z[q * network.n_out + o], at) >
-                lane(z[q * network.n_out + best], at)) {
-              best = o;
-            }
-          }
-          const float label = lane(batch.labels[begin + q], at);
-          if (static_cast<float>(best) == label) ++n_right[l];
+  // The sums of quantities i .. i + kLanes - 1, one a lane, where groups hold a
+  // task a lane.
+  Lanes sum_over_tasks(bool is_theta, uint32_t i) const {
+    Lanes sum = broadcast(0.0F);
+    Lanes rows[kLanes];
+    uint32_t loaded = ~0U;
+    for (const uint32_t t : used_) {
+      if (t / kWidth != loaded) {
+        loaded = t / kWidth;
+        const float* const from =
+            values(groups_[loaded], is_theta) + size_t{i} * kWidth;
+        for (uint32_t k = 0; k < kWidth; ++k) {
+          rows[k] = fewstep::load(from + size_t{k} * kWidth);
         }
+        transpose(rows);
       }
+      sum = sum + rows[t % kWidth];
     }
-    return *batch_loss(ws);
+    return sum;
   }
 
   EngineConfig config_;
+  std::optional<ChannelNetwork> channels_;
+  uint32_t width_;  // Tasks of a group.
   WorkerPool pool_;
-  std::vector<Worker> workers_;
+  std::vector<std::unique_ptr<Solver>> solvers_;  // One a worker.
   std::vector<Group> groups_;
   std::vector<uint32_t> used_;  // Tasks not dropped, ascending.
 };

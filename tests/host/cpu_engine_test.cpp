@@ -9,11 +9,15 @@
 #include <limits>
 #include <set>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
+#include "channel_network.h"
 #include "fewstep/executor/serial.h"
 #include "fewstep/host/engine.h"
 #include "fewstep/ops.h"
+#include "support/allocation_guard.h"
 #include "support/test_network.h"
 
 namespace fewstep::testing {
@@ -21,6 +25,7 @@ namespace {
 
 using host::Episode;
 using host::EpisodeShape;
+using host::LaneLayout;
 using host::Split;
 
 /// Random episodes, some of which overflow.
@@ -74,11 +79,14 @@ struct Problem {
         phi(random_phi(rule, 2)) {
     objective.steps = steps;
   }
-  std::unique_ptr<host::Engine> engine(uint32_t n_threads) const {
+  std::unique_ptr<host::Engine> engine(
+      uint32_t n_threads, LaneLayout layout = LaneLayout::kTasks) const {
     return host::make_cpu_engine(
-        {&net.network, &rule, objective, &source, 11, n_threads});
+        {&net.network, &rule, objective, &source, 11, n_threads, layout});
   }
 };
+
+constexpr LaneLayout kLayouts[] = {LaneLayout::kTasks, LaneLayout::kChannels};
 
 struct Result {
   host::MetaStep step{};
@@ -175,11 +183,83 @@ TEST(CpuEngine, EqualsOneTaskAfterAnother) {
       n_tasks = n_tasks % 19 + 3;  // 4, 7, 10, ...: never of one kind.
       SCOPED_TRACE(specs.name + " " + to_string(op) + ", tasks " +
                    std::to_string(n_tasks));
-      const auto engine = s.engine(2);
-      expect_same(by_engine(s, engine.get(), 3, n_tasks),
-                  one_by_one(s, 3, n_tasks));
+      const Result expected = one_by_one(s, 3, n_tasks);
+      for (const LaneLayout layout : kLayouts) {
+        SCOPED_TRACE(layout == LaneLayout::kTasks ? "tasks" : "channels");
+        const auto engine = s.engine(2, layout);
+        expect_same(by_engine(s, engine.get(), 3, n_tasks), expected);
+      }
     }
   }
+}
+
+// Channels in the lanes: more of them than lanes, counts that leave padding,
+// every operation that the layout has.
+TEST(CpuEngine, ChannelLayoutEqualsOneTaskAfterAnother) {
+  const NamedSpecs networks[] = {
+      {"conv",
+       {3, 9, 9},
+       {reference::conv(37, 3, 2, 1),
+        reference::batch_norm(),
+        reference::relu_layer(),
+        reference::conv(20, 3, 1, 0),
+        reference::tanh_layer(),
+        reference::flatten(),
+        reference::dense(3)}},
+      {"pools",
+       {1, 12, 12},
+       {reference::conv(16, 3, 1, 1),
+        reference::max_pool(2),
+        reference::relu_layer(),
+        reference::conv(18, 2, 2, 0),
+        reference::global_avg_pool(),
+        reference::dense(40),
+        reference::relu_layer(),
+        reference::dense(2)}},
+      {"dense",
+       {7, 1, 1},
+       {reference::dense(33),
+        reference::batch_norm(),
+        reference::relu_layer(),
+        reference::dense(17),
+        reference::tanh_layer(),
+        reference::dense(4)}},
+  };
+  for (const NamedSpecs& specs : networks) {
+    for (const LossOp loss :
+         {LossOp::kSoftmaxCrossEntropy, LossOp::kMeanSquaredError}) {
+      // Support sets below, at and above a register tile.
+      for (const uint32_t n_support : {2U, 5U, 13U}) {
+        SCOPED_TRACE(specs.name + ", support " + std::to_string(n_support));
+        const Problem s(
+            specs, loss, RuleOp::kMetaSgd, 2, n_support, n_support + 4);
+        ASSERT_TRUE(host::ChannelNetwork::make(s.net.network).has_value());
+        const auto engine = s.engine(2, LaneLayout::kChannels);
+        expect_same(by_engine(s, engine.get(), 5, 3), one_by_one(s, 5, 3));
+      }
+    }
+  }
+}
+
+TEST(CpuEngine, ChannelLayoutKnowsWhatItCannotHold) {
+  const auto fits = [](const reference::Shape& input,
+                       const std::vector<reference::Spec>& specs) {
+    const TestNetwork net(input, specs, LossOp::kMeanSquaredError);
+    return host::ChannelNetwork::make(net.network).has_value();
+  };
+  EXPECT_TRUE(fits({1, 4, 4}, {reference::dense(2)}));
+  EXPECT_FALSE(fits({1, 4, 5}, {reference::dense(2)}));
+  EXPECT_FALSE(fits({1, 4, 4}, {reference::relu_layer(), reference::dense(2)}));
+  EXPECT_FALSE(fits({1, 4, 4}, {reference::conv(2, 3, 1, 0)}));
+  EXPECT_FALSE(fits({1, 4, 4},
+                    {reference::conv(2, 3, 1, 0),
+                     reference::group_norm(1),
+                     reference::dense(2)}));
+  EXPECT_FALSE(fits({1, 4, 4},
+                    {reference::conv(2, 3, 1, 0),
+                     reference::flatten(),
+                     reference::batch_norm(),
+                     reference::dense(2)}));
 }
 
 TEST(CpuEngine, SameBitsForAnyNumberOfThreads) {
@@ -188,11 +268,14 @@ TEST(CpuEngine, SameBitsForAnyNumberOfThreads) {
       "wide",
       {40, 1, 1},
       {reference::dense(55), reference::tanh_layer(), reference::dense(3)}};
-  for (const NamedSpecs& specs : {classifier(), wide}) {
+  for (const auto& [specs, layout] :
+       {std::pair{classifier(), LaneLayout::kTasks},
+        std::pair{wide, LaneLayout::kTasks},
+        std::pair{wide, LaneLayout::kChannels}}) {
     const Problem s(specs, LossOp::kSoftmaxCrossEntropy, RuleOp::kMetaSgd, 2);
-    const auto one = s.engine(1);
-    const auto two = s.engine(2);
-    const auto three = s.engine(3);
+    const auto one = s.engine(1, layout);
+    const auto two = s.engine(2, layout);
+    const auto three = s.engine(3, layout);
     // Falling counts: what a larger call left must not be seen.
     for (const uint32_t n_tasks : {33U, 16U, 9U, 8U, 7U, 1U}) {
       SCOPED_TRACE(specs.name + ", tasks " + std::to_string(n_tasks));
@@ -254,17 +337,66 @@ TEST(CpuEngine, DropsATaskWhoseGradientAloneIsNotFinite) {
   for (const float g : r.d_theta) EXPECT_TRUE(is_finite(g));
 }
 
+// From the second meta-step on.
+TEST(CpuEngine, AMetaStepAllocatesNothing) {
+  {
+    const AllocationGuard canary;
+    const std::vector<float> v(1000, 1.0F);
+    ASSERT_EQ(canary.count(), 1U) << "the guard does not count here";
+  }
+  // Draws without allocating, as the sources of the product do.
+  class Repeating : public Source {
+   public:
+    Repeating(const TestNetwork& net, uint32_t n_support, uint32_t n_query)
+        : Source(net, n_support, n_query) {
+      Source::sample(Split::kTrain, 1, 0, 0, &episode_);
+    }
+    void sample(
+        Split, uint64_t, uint64_t, uint32_t, Episode* out) const override {
+      *out = episode_;
+    }
+
+   private:
+    Episode episode_;
+  };
+  const NamedSpecs specs = {"conv",
+                            {1, 8, 8},
+                            {reference::conv(9, 3, 2, 1),
+                             reference::relu_layer(),
+                             reference::dense(3)}};
+  const Problem s(specs, LossOp::kSoftmaxCrossEntropy, RuleOp::kMetaSgd, 2);
+  const Repeating source(s.net, 5, 7);
+  for (const LaneLayout layout : kLayouts) {
+    const auto engine = host::make_cpu_engine(
+        {&s.net.network, &s.rule, s.objective, &source, 11, 2, layout});
+    by_engine(s, engine.get(), 0, 33);
+    by_engine(s, engine.get(), 1, 33);  // Either worker has seen every group.
+    std::vector<float> d_theta(s.theta.size());
+    std::vector<float> d_phi(s.phi.size());
+    const AllocationGuard guard;
+    engine->meta_gradient(
+        s.theta.data(), s.phi.data(), 2, 33, d_theta.data(), d_phi.data());
+    EXPECT_EQ(guard.count(), 0U) << static_cast<int>(layout);
+  }
+}
+
 TEST(CpuEngine, EvaluateEqualsOneTaskAfterAnother) {
-  for (const bool classes : {true, false}) {
+  NamedSpecs plain = classifier();
+  plain.specs.erase(plain.specs.begin() + 1);  // No group norm.
+  for (const auto& [specs, classes, layout] :
+       {std::tuple{classifier(), true, LaneLayout::kTasks},
+        std::tuple{classifier(), false, LaneLayout::kTasks},
+        std::tuple{plain, true, LaneLayout::kChannels},
+        std::tuple{plain, false, LaneLayout::kChannels}}) {
     const Problem s(
-        classifier(),
+        specs,
         classes ? LossOp::kSoftmaxCrossEntropy : LossOp::kMeanSquaredError,
         RuleOp::kLslr,
         3);
     const EpisodeShape& shape = s.source.shape();
     for (const uint32_t n_tasks : {13U, 8U, 1U}) {
       for (const uint32_t threads : {1U, 2U, 3U}) {
-        const auto engine = s.engine(threads);
+        const auto engine = s.engine(threads, layout);
         const host::TaskScores scores = engine->evaluate(
             s.theta.data(), s.phi.data(), Split::kTest, n_tasks);
         ASSERT_EQ(scores.loss.size(), n_tasks);

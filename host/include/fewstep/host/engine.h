@@ -16,6 +16,13 @@
 
 namespace fewstep::host {
 
+/// What the lanes of the CPU engine's registers hold.
+enum class LaneLayout : uint8_t {
+  kAuto,      ///< By working set.
+  kTasks,     ///< Different tasks.
+  kChannels,  ///< Channels of one task, where the network allows it.
+};
+
 /// What an engine is built for. Everything pointed to outlives it.
 struct EngineConfig {
   const Network* network;
@@ -24,6 +31,8 @@ struct EngineConfig {
   const TaskSource* source;
   uint64_t seed;
   uint32_t n_threads;  ///< 0: one a core.
+  /// Never changes a bit.
+  LaneLayout layout = LaneLayout::kAuto;
 };
 
 /// Outcome of one meta-gradient.

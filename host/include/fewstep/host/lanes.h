@@ -46,26 +46,47 @@ constexpr int kLanes =
     Eigen::internal::unpacket_traits<internal::FloatPacket>::size;
 static_assert(kLanes > 1, "Eigen has no packet of floats for this target");
 
-/// kLanes floats. Aligned to its size; pass by value.
-struct Lanes {
+/// kLanes floats, whose meaning `Of` names. Aligned to its size; pass by value.
+template <class Of>
+struct Packet {
   internal::FloatPacket v;
 };
 
 /// kLanes bit patterns or masks (all ones or zero, lane by lane).
-struct LaneBits {
+template <class Of>
+struct PacketBits {
   internal::IntPacket v;
 };
 
-template <>
-struct Number<Lanes> {
-  using Mask = LaneBits;
-  using Bits = LaneBits;
+/// What a packet of `Of` takes for inputs and labels (Number<T>).
+struct OfTasks;
+struct OfChannels;
+
+/// The same value of kLanes tasks.
+using Lanes = Packet<OfTasks>;
+using LaneBits = PacketBits<OfTasks>;
+/// kLanes consecutive channels of one example of one task.
+using Channels = Packet<OfChannels>;
+
+struct OfTasks {
   using Primal = Lanes;
   using Label = Lanes;  ///< Class indices as floats, a task's in each lane.
-  static FEWSTEP_INLINE Lanes constant(float x) {
+};
+struct OfChannels {
+  using Primal = float;  ///< Inputs are plain CHW arrays, read one by one.
+  using Label = uint16_t;
+};
+
+template <class Of>
+struct Number<Packet<Of>> {
+  using Mask = PacketBits<Of>;
+  using Bits = PacketBits<Of>;
+  using Primal = typename Of::Primal;
+  using Label = typename Of::Label;
+  static FEWSTEP_INLINE Packet<Of> constant(float x) {
     return {Eigen::internal::pset1<internal::FloatPacket>(x)};
   }
-  static FEWSTEP_INLINE LaneBits bits(uint32_t b) {
+  static FEWSTEP_INLINE PacketBits<Of> bits(uint32_t b) {
     return {
         Eigen::internal::pset1<internal::IntPacket>(static_cast<int32_t>(b))};
   }
@@ -79,11 +100,21 @@ FEWSTEP_INLINE Lanes load(const float* p) {
 FEWSTEP_INLINE Lanes load_unaligned(const float* p) {
   return {Eigen::internal::ploadu<internal::FloatPacket>(p)};
 }
-FEWSTEP_INLINE void store(float* p, Lanes x) {
+template <class Of>
+FEWSTEP_INLINE void store(float* p, Packet<Of> x) {
   Eigen::internal::pstore(p, x.v);
 }
-FEWSTEP_INLINE void store_unaligned(float* p, Lanes x) {
+template <class Of>
+FEWSTEP_INLINE void store_unaligned(float* p, Packet<Of> x) {
   Eigen::internal::pstoreu(p, x.v);
+}
+
+/// rows[i] lane j <-> rows[j] lane i.
+FEWSTEP_INLINE void transpose(Lanes (&rows)[kLanes]) {
+  Eigen::internal::PacketBlock<internal::FloatPacket, kLanes> block;
+  for (int i = 0; i < kLanes; ++i) block.packet[i] = rows[i].v;
+  Eigen::internal::ptranspose(block);
+  for (int i = 0; i < kLanes; ++i) rows[i].v = block.packet[i];
 }
 
 /// `x` in every lane.
@@ -91,14 +122,16 @@ FEWSTEP_INLINE Lanes broadcast(float x) { return Number<Lanes>::constant(x); }
 
 /// Lane i of x, 0 <= i < kLanes. Goes through memory: for loading and checking,
 /// not for kernels.
-inline float lane(Lanes x, int i) {
+template <class Of>
+inline float lane(Packet<Of> x, int i) {
   float value;
   memcpy(&value,
          reinterpret_cast<const unsigned char*>(&x) + sizeof(float) * i,
          sizeof value);
   return value;
 }
-inline uint32_t lane(LaneBits b, int i) {
+template <class Of>
+inline uint32_t lane(PacketBits<Of> b, int i) {
   uint32_t value;
   memcpy(&value,
          reinterpret_cast<const unsigned char*>(&b) + sizeof(uint32_t) * i,
@@ -106,85 +139,115 @@ inline uint32_t lane(LaneBits b, int i) {
   return value;
 }
 /// Writes lane i of *x.
-inline void set_lane(Lanes* x, int i, float value) {
+template <class Of>
+inline void set_lane(Packet<Of>* x, int i, float value) {
   memcpy(reinterpret_cast<unsigned char*>(x) + sizeof(float) * i,
          &value,
          sizeof value);
 }
 
-FEWSTEP_INLINE LaneBits to_bits(Lanes x) {
+template <class Of>
+FEWSTEP_INLINE PacketBits<Of> to_bits(Packet<Of> x) {
   return {Eigen::internal::preinterpret<internal::IntPacket>(x.v)};
 }
-FEWSTEP_INLINE Lanes from_bits(LaneBits b) {
+template <class Of>
+FEWSTEP_INLINE Packet<Of> from_bits(PacketBits<Of> b) {
   return {Eigen::internal::preinterpret<internal::FloatPacket>(b.v)};
 }
 
-FEWSTEP_INLINE LaneBits operator+(LaneBits a, LaneBits b) {
+template <class Of>
+FEWSTEP_INLINE PacketBits<Of> operator+(PacketBits<Of> a, PacketBits<Of> b) {
   return {Eigen::internal::padd(a.v, b.v)};
 }
-FEWSTEP_INLINE LaneBits operator-(LaneBits a, LaneBits b) {
+template <class Of>
+FEWSTEP_INLINE PacketBits<Of> operator-(PacketBits<Of> a, PacketBits<Of> b) {
   return {Eigen::internal::psub(a.v, b.v)};
 }
-FEWSTEP_INLINE LaneBits operator&(LaneBits a, LaneBits b) {
+template <class Of>
+FEWSTEP_INLINE PacketBits<Of> operator&(PacketBits<Of> a, PacketBits<Of> b) {
   return {Eigen::internal::pand(a.v, b.v)};
 }
-FEWSTEP_INLINE LaneBits operator|(LaneBits a, LaneBits b) {
+template <class Of>
+FEWSTEP_INLINE PacketBits<Of> operator|(PacketBits<Of> a, PacketBits<Of> b) {
   return {Eigen::internal::por(a.v, b.v)};
 }
-FEWSTEP_INLINE LaneBits operator^(LaneBits a, LaneBits b) {
+template <class Of>
+FEWSTEP_INLINE PacketBits<Of> operator^(PacketBits<Of> a, PacketBits<Of> b) {
   return {Eigen::internal::pxor(a.v, b.v)};
 }
-FEWSTEP_INLINE LaneBits operator~(LaneBits a) {
-  return a ^ Number<Lanes>::bits(0xffffffffU);
+template <class Of>
+FEWSTEP_INLINE PacketBits<Of> operator~(PacketBits<Of> a) {
+  return a ^ Number<Packet<Of>>::bits(0xffffffffU);
 }
-template <int n>
-FEWSTEP_INLINE LaneBits shift_left(LaneBits b) {
+template <int n, class Of>
+FEWSTEP_INLINE PacketBits<Of> shift_left(PacketBits<Of> b) {
   return {Eigen::internal::plogical_shift_left<n>(b.v)};
 }
-template <int n>
-FEWSTEP_INLINE LaneBits shift_right(LaneBits b) {
+template <int n, class Of>
+FEWSTEP_INLINE PacketBits<Of> shift_right(PacketBits<Of> b) {
   return {Eigen::internal::plogical_shift_right<n>(b.v)};
 }
 
-FEWSTEP_INLINE Lanes operator+(Lanes a, Lanes b) {
+template <class Of>
+FEWSTEP_INLINE Packet<Of> operator+(Packet<Of> a, Packet<Of> b) {
   return {Eigen::internal::padd(a.v, b.v)};
 }
-FEWSTEP_INLINE Lanes operator-(Lanes a, Lanes b) {
+template <class Of>
+FEWSTEP_INLINE Packet<Of> operator-(Packet<Of> a, Packet<Of> b) {
   return {Eigen::internal::psub(a.v, b.v)};
 }
-FEWSTEP_INLINE Lanes operator*(Lanes a, Lanes b) {
+template <class Of>
+FEWSTEP_INLINE Packet<Of> operator*(Packet<Of> a, Packet<Of> b) {
   return {Eigen::internal::pmul(a.v, b.v)};
 }
-FEWSTEP_INLINE Lanes operator/(Lanes a, Lanes b) {
+template <class Of>
+FEWSTEP_INLINE Packet<Of> operator/(Packet<Of> a, Packet<Of> b) {
   return {Eigen::internal::pdiv(a.v, b.v)};
 }
 /// Flips the sign bits. (Eigen's pnegate subtracts from 0: no -0.)
-FEWSTEP_INLINE Lanes operator-(Lanes a) {
-  return from_bits(to_bits(a) ^ Number<Lanes>::bits(0x80000000U));
+template <class Of>
+FEWSTEP_INLINE Packet<Of> operator-(Packet<Of> a) {
+  return from_bits(to_bits(a) ^ Number<Packet<Of>>::bits(0x80000000U));
 }
 
-FEWSTEP_INLINE Lanes fma(Lanes a, Lanes b, Lanes c) {
+template <class Of>
+FEWSTEP_INLINE Packet<Of> fma(Packet<Of> a, Packet<Of> b, Packet<Of> c) {
   return {Eigen::internal::pmadd(a.v, b.v, c.v)};
 }
-FEWSTEP_INLINE Lanes sqrt(Lanes x) { return {Eigen::internal::psqrt(x.v)}; }
-FEWSTEP_INLINE Lanes abs(Lanes x) {
-  return from_bits(to_bits(x) & Number<Lanes>::bits(0x7fffffffU));
+template <class Of>
+FEWSTEP_INLINE Packet<Of> sqrt(Packet<Of> x) {
+  return {Eigen::internal::psqrt(x.v)};
+}
+template <class Of>
+FEWSTEP_INLINE Packet<Of> abs(Packet<Of> x) {
+  return from_bits(to_bits(x) & Number<Packet<Of>>::bits(0x7fffffffU));
 }
 
-FEWSTEP_INLINE LaneBits less_equal(Lanes a, Lanes b) {
-  return to_bits(Lanes{Eigen::internal::pcmp_le(a.v, b.v)});
+template <class Of>
+FEWSTEP_INLINE PacketBits<Of> less_equal(Packet<Of> a, Packet<Of> b) {
+  return to_bits(Packet<Of>{Eigen::internal::pcmp_le(a.v, b.v)});
 }
-FEWSTEP_INLINE LaneBits exceeds(Lanes a, Lanes b) {
+template <class Of>
+FEWSTEP_INLINE PacketBits<Of> exceeds(Packet<Of> a, Packet<Of> b) {
   // b < a, or not (a == a).
-  return to_bits(Lanes{Eigen::internal::pcmp_lt(b.v, a.v)}) |
-         ~to_bits(Lanes{Eigen::internal::pcmp_eq(a.v, a.v)});
+  return to_bits(Packet<Of>{Eigen::internal::pcmp_lt(b.v, a.v)}) |
+         ~to_bits(Packet<Of>{Eigen::internal::pcmp_eq(a.v, a.v)});
 }
-FEWSTEP_INLINE Lanes select(LaneBits mask, Lanes a, Lanes b) {
-  const LaneBits other{Eigen::internal::pandnot(to_bits(b).v, mask.v)};
+template <class Of>
+FEWSTEP_INLINE Packet<Of> select(PacketBits<Of> mask,
+                                 Packet<Of> a,
+                                 Packet<Of> b) {
+  const PacketBits<Of> other{Eigen::internal::pandnot(to_bits(b).v, mask.v)};
   return from_bits((to_bits(a) & mask) | other);
 }
-FEWSTEP_INLINE LaneBits mask_and(LaneBits m, LaneBits n) { return m & n; }
-FEWSTEP_INLINE LaneBits mask_not(LaneBits m) { return ~m; }
+template <class Of>
+FEWSTEP_INLINE PacketBits<Of> mask_and(PacketBits<Of> m, PacketBits<Of> n) {
+  return m & n;
+}
+template <class Of>
+FEWSTEP_INLINE PacketBits<Of> mask_not(PacketBits<Of> m) {
+  return ~m;
+}
 
 /// Mask of the lanes whose class index is `o`. For T = Lanes and Dual<Lanes>.
 template <class T>
@@ -194,9 +257,10 @@ FEWSTEP_INLINE Mask<T> label_is(Lanes label, uint32_t o) {
 }
 
 /// Whether x is finite in every lane.
-FEWSTEP_INLINE bool all_finite(Lanes x) {
-  const LaneBits exponent = Number<Lanes>::bits(0x7f800000U);
-  const LaneBits special{
+template <class Of>
+FEWSTEP_INLINE bool all_finite(Packet<Of> x) {
+  const PacketBits<Of> exponent = Number<Packet<Of>>::bits(0x7f800000U);
+  const PacketBits<Of> special{
       Eigen::internal::pcmp_eq((to_bits(x) & exponent).v, exponent.v)};
   bool any = false;
   for (int i = 0; i < kLanes; ++i) any |= lane(special, i) != 0;

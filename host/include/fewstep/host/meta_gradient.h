@@ -37,6 +37,23 @@ struct Objective {
   std::vector<float> step_weights;
 };
 
+/// grad and the loss (batch_loss(ws)) of a whole batch: inner_loop.h's
+/// gradient(), unless the operations bring their own (host/cpu/channel_ops.h).
+template <class T, class E, class W, class Ops>
+void batch_gradient(const E& e,
+                    Ops& ops,
+                    const Network& network,
+                    const W& theta,
+                    const Workspace<T>& ws,
+                    const Batch<T>& batch,
+                    T* grad) {
+  if constexpr (requires { ops.gradient(theta, ws, batch, grad); }) {
+    ops.gradient(theta, ws, batch, grad);
+  } else {
+    gradient(e, ops, network, theta, ws, batch, grad);
+  }
+}
+
 /// Adaptation and meta-gradient of one task at number type T.
 ///
 /// Buffers are allocated once; run() allocates nothing. About
@@ -71,13 +88,14 @@ class MetaGradient {
   /// are T (views.h).
   template <class E, class Ops, class V, class R>
   void adapt(const E& e,
-             const Ops& ops,
+             Ops&& ops,
              const V& theta_0,
              const R& phi,
              const Batch<T>& support) {
     for (uint32_t k = 0; k < objective_.steps; ++k) {
       with_theta(k, theta_0, [&](const auto& theta) {
-        gradient(e, ops, network_, theta, workspace(), support, &grad_[k][0]);
+        batch_gradient(
+            e, ops, network_, theta, workspace(), support, &grad_[k][0]);
         support_loss_[k] = *batch_loss(workspace());
         theta_[k] = grad_[k];
         RuleCall<T> call = {};
@@ -94,7 +112,7 @@ class MetaGradient {
   /// adapt(), then the sweep: query_loss(), theta_bar() and phi_bar().
   template <class E, class Ops, class V, class R>
   void run(const E& e,
-           const Ops& ops,
+           Ops&& ops,
            const V& theta_0,
            const R& phi,
            const Batch<T>& support,
@@ -103,13 +121,13 @@ class MetaGradient {
     adapt(e, ops, theta_0, phi, support);
     reserve_sweep();
     for (T& v : phi_bar_) v = constant<T>(0.0F);
-    gradient(e,
-             ops,
-             network_,
-             PlainView<T>{&theta_[n_steps - 1][0]},
-             workspace(),
-             query,
-             &theta_bar_[0]);
+    batch_gradient(e,
+                   ops,
+                   network_,
+                   PlainView<T>{&theta_[n_steps - 1][0]},
+                   workspace(),
+                   query,
+                   &theta_bar_[0]);
     query_loss_ = *batch_loss(workspace());
     const float last = weight(n_steps);
     if (last != 1.0F) {
@@ -132,13 +150,13 @@ class MetaGradient {
       with_theta(k, theta_0, [&](const auto& theta) {
         if (objective_.second_order) {
           using View = std::decay_t<decltype(theta)>;
-          gradient(e,
-                   ops,
-                   network_,
-                   DualView<View>{theta, &grad_bar_[0]},
-                   Workspace<Dual<T>>{&dual_values_[0], support_tile_},
-                   dual(support),
-                   &hessian_[0]);
+          batch_gradient(e,
+                         ops,
+                         network_,
+                         DualView<View>{theta, &grad_bar_[0]},
+                         Workspace<Dual<T>>{&dual_values_[0], support_tile_},
+                         dual(support),
+                         &hessian_[0]);
           for (uint32_t i = 0; i < network_.n_params; ++i) {
             theta_bar_[i] = theta_bar_[i] + hessian_[i].tangent;
           }
@@ -151,7 +169,8 @@ class MetaGradient {
         }
         const float w = weight(k);
         if (w != 0.0F) {
-          gradient(e, ops, network_, theta, workspace(), query, &grad_bar_[0]);
+          batch_gradient(
+              e, ops, network_, theta, workspace(), query, &grad_bar_[0]);
           for (uint32_t i = 0; i < network_.n_params; ++i) {
             theta_bar_[i] = fma(constant<T>(w), grad_bar_[i], theta_bar_[i]);
           }

@@ -59,6 +59,25 @@ FEWSTEP_INLINE Taps backward_taps(uint32_t i,
   return t;
 }
 
+/// Channels that the input of a convolution has, and its output.
+template <class T>
+FEWSTEP_INLINE uint32_t conv_in_channels(const Layer& l) {
+  if constexpr (Packing<T>::kChannels == 1) return l.in_c;
+  return l.n_weights / (uint32_t{l.out_c} * l.kernel * l.kernel);
+}
+template <class T>
+FEWSTEP_INLINE uint32_t conv_out_channels(const Layer& l) {
+  if constexpr (Packing<T>::kChannels == 1) return l.out_c;
+  return l.groups;
+}
+
+/// Array elements that hold n channels, a plane of them at a time.
+template <class X>
+FEWSTEP_INLINE uint32_t packed(uint32_t n) {
+  constexpr uint32_t k = Packing<X>::kChannels;
+  return (n + k - 1) / k;
+}
+
 struct Conv2d {
   static constexpr LayerOp kOp = LayerOp::kConv2d;
 
@@ -66,18 +85,22 @@ struct Conv2d {
   static FEWSTEP_HD void forward(const E& e, const LayerCall<T>& c) {
     constexpr int kRows = TileShape<T>::kRows;
     constexpr int kCols = TileShape<T>::kCols;
+    constexpr bool kExact = TileShape<T>::kExactCols;
     const Layer& l = *c.layer;
     const W w = W::from(c.weights);
     const uint32_t kernel = l.kernel;
-    const uint32_t n_in = l.n_in();
     const uint32_t n_out = l.n_out();
     const uint32_t in_plane = uint32_t{l.in_h} * l.in_w;
     const uint32_t out_plane = uint32_t{l.out_h} * l.out_w;
-    const uint32_t n_taps = l.in_c * kernel * kernel;  // Of one filter.
+    const uint32_t in_c = conv_in_channels<T>(l);
+    const uint32_t n_taps = in_c * kernel * kernel;  // Of one filter.
     T* const out = c.out;
 
     with_input(c, [&](const auto* in) {
       using X = Value<decltype(*in)>;
+      using Factor = decltype(Packing<T>::channel(in, 0U));
+      constexpr uint32_t kPack = Packing<X>::kChannels;
+      const uint32_t n_in = packed<X>(in_c) * in_plane;
       // One tile: filters o.., and columns of outputs that are `out_step`
       // apart and read inputs `in_step` apart. `in` and `out` point at the
       // first column's.
@@ -96,19 +119,24 @@ struct Conv2d {
         init_sums(sums, [&](int r, int) {
           return w(l.n_weights + o + static_cast<uint32_t>(r));
         });
-        const W wo = w.at(o * n_taps);
-        for (uint32_t i = 0; i < l.in_c; ++i) {
+        W wr[kR];
+        const X* xq[kC];
+        load_all(wr, [&](int r) {
+          return w.at((o + static_cast<uint32_t>(r)) * n_taps + tx.lo);
+        });
+        load_all(xq,
+                 [&](int q) { return x + static_cast<uint32_t>(q) * in_step; });
+        const uint32_t n_x = tx.hi - tx.lo;
+        for (uint32_t i = 0; i < in_c; ++i) {
           for (uint32_t ky = ty.lo; ky < ty.hi; ++ky) {
-            const X* const row = x + i * in_plane + (ky - ty.lo) * l.in_w;
-            const W wk = wo.at((i * kernel + ky) * kernel + tx.lo);
-            for (uint32_t k = 0; k < tx.hi - tx.lo; ++k) {
+            const uint32_t w_at = (i * kernel + ky) * kernel;
+            const uint32_t x_at = i / kPack * in_plane + (ky - ty.lo) * l.in_w;
+            for (uint32_t k = 0; k < n_x; ++k) {
               T a[kR];
-              X b[kC];
-              load_all(a, [&](int r) {
-                return wk(static_cast<uint32_t>(r) * n_taps + k);
-              });
+              Factor b[kC];
+              load_all(a, [&](int r) { return wr[r](w_at + k); });
               load_all(b, [&](int q) {
-                return row[static_cast<uint32_t>(q) * in_step + k];
+                return Packing<T>::channel(xq[q] + (x_at + k), i % kPack);
               });
               multiply_add(sums, a, b);
             }
@@ -121,65 +149,49 @@ struct Conv2d {
       };
 
       const bool across_examples = c.n >= static_cast<uint32_t>(kCols);
+      const uint32_t in_step = across_examples ? n_in : l.stride;
+      const uint32_t out_step = across_examples ? n_out : 1U;
       const uint32_t n_row_tiles = (l.out_c + kRows - 1U) / kRows;
-      const uint32_t n_groups = across_examples ? 1 : c.n;
-      e.for_each(n_row_tiles, n_groups * l.out_h, [&](uint32_t rt, uint32_t j) {
-        const uint32_t o = rt * kRows;
+      const uint32_t n_ex = across_examples ? kCols : 1U;  // A group's.
+      const uint32_t n_groups = (c.n + n_ex - 1) / n_ex;
+      e.for_each(n_groups, n_row_tiles * l.out_h, [&](uint32_t g, uint32_t j) {
+        const uint32_t ex = g * n_ex;
+        const uint32_t o = j / l.out_h * kRows;
         const uint32_t o_end = o + kRows < l.out_c ? o + kRows : l.out_c;
         const uint32_t v = j % l.out_h;
-        const uint32_t ex0 = j / l.out_h;  // 0 across examples.
         const Taps ty = forward_taps(v, l.in_h, kernel, l.stride, l.pad);
-        uint32_t u = 0;
-        while (u < l.out_w) {
+        uint32_t run = 1;
+        for (uint32_t u = 0; u < l.out_w; u += run) {
           const Taps tx = forward_taps(u, l.in_w, kernel, l.stride, l.pad);
-          const uint32_t in_at = ty.other * l.in_w + tx.other;
-          const uint32_t out_at = v * l.out_w + u;
-          if (across_examples) {
-            for (uint32_t ex = 0; ex < c.n; ex += kCols) {
-              cover_tile<kRows, kCols>(
-                  o,
-                  o_end,
-                  ex,
-                  ex + kCols < c.n ? ex + kCols : c.n,
-                  [&](auto rows, auto cols, uint32_t r, uint32_t q) {
-                    tile(rows,
-                         cols,
-                         r,
-                         ty,
-                         tx,
-                         in + q * n_in + in_at,
-                         n_in,
-                         out + q * n_out + r * out_plane + out_at,
-                         n_out);
-                  });
-            }
-            ++u;
-          } else {
-            uint32_t run = 1;
+          uint32_t n_cols = ex + kCols < c.n ? kCols : c.n - ex;
+          if (!across_examples) {
+            run = 1;
             while (run < kCols && u + run < l.out_w &&
                    same_taps(tx,
                              forward_taps(
                                  u + run, l.in_w, kernel, l.stride, l.pad))) {
               ++run;
             }
-            cover_tile<kRows, kCols>(
-                o,
-                o_end,
-                0,
-                run,
-                [&](auto rows, auto cols, uint32_t r, uint32_t q) {
-                  tile(rows,
-                       cols,
-                       r,
-                       ty,
-                       tx,
-                       in + ex0 * n_in + in_at + q * l.stride,
-                       l.stride,
-                       out + ex0 * n_out + r * out_plane + out_at + q,
-                       1U);
-                });
-            u += run;
+            n_cols = run;
           }
+          const X* const x = in + ex * n_in + ty.other * l.in_w + tx.other;
+          T* const y = out + ex * n_out + v * l.out_w + u;
+          cover_tile<kRows, kCols, kExact>(
+              o,
+              o_end,
+              0,
+              n_cols,
+              [&](auto rows, auto cols, uint32_t r, uint32_t q) {
+                tile(rows,
+                     cols,
+                     r,
+                     ty,
+                     tx,
+                     x + q * in_step,
+                     in_step,
+                     y + q * out_step + r * out_plane,
+                     out_step);
+              });
         }
       });
     });
@@ -190,79 +202,106 @@ struct Conv2d {
   template <class W, class T, class E>
   static FEWSTEP_HD void weight_gradient(const E& e, const LayerCall<T>& c) {
     constexpr int kRows = TileShape<T>::kRows;
-    constexpr int kCols = TileShape<T>::kCols;
+    // Columns are input channels here: within one T where it holds several.
+    constexpr int kCols = TileShape<T>::kChannelCols;
+    constexpr bool kExact = TileShape<T>::kExactCols;
     const Layer& l = *c.layer;
     const uint32_t kernel = l.kernel;
-    const uint32_t n_in = l.n_in();
     const uint32_t n_out = l.n_out();
     const uint32_t in_plane = uint32_t{l.in_h} * l.in_w;
     const uint32_t out_plane = uint32_t{l.out_h} * l.out_w;
     const uint32_t window = kernel * kernel;
-    const uint32_t n_taps = l.in_c * window;
+    const uint32_t in_c = conv_in_channels<T>(l);
+    const uint32_t n_taps = in_c * window;
     const T* const dL_dout = c.out;
     const bool first = c.first;
-    const uint32_t n_col_tiles = (l.in_c + kCols - 1U) / kCols;
 
     with_input(c, [&](const auto* in) {
       using X = Value<decltype(*in)>;
-      e.for_each(
-          (l.out_c + kRows - 1U) / kRows,
-          n_col_tiles * window,
-          [&](uint32_t rt, uint32_t j) {
-            const uint32_t o0 = rt * kRows;
-            const uint32_t i0 = j / window * kCols;
-            const uint32_t tap = j % window;
-            const uint32_t ky = tap / kernel;
-            const uint32_t kx = tap % kernel;
-            // Outputs whose tap (ky, kx) lies on the input.
-            const uint32_t s = l.stride;
-            const uint32_t p = l.pad;
-            const uint32_t v0 = ky < p ? (p - ky + s - 1) / s : 0;
-            const uint32_t u0 = kx < p ? (p - kx + s - 1) / s : 0;
-            uint32_t v1 = l.in_h + p > ky ? (l.in_h - 1 + p - ky) / s + 1 : 0;
-            uint32_t u1 = l.in_w + p > kx ? (l.in_w - 1 + p - kx) / s + 1 : 0;
-            if (v1 > l.out_h) v1 = l.out_h;
-            if (u1 > l.out_w) u1 = l.out_w;
-            cover_tile<kRows, kCols>(
-                o0,
-                o0 + kRows < l.out_c ? o0 + kRows : l.out_c,
-                i0,
-                i0 + kCols < l.in_c ? i0 + kCols : l.in_c,
-                [&](auto rows, auto cols, uint32_t o, uint32_t i) {
-                  constexpr int kR = decltype(rows)::value;
-                  constexpr int kC = decltype(cols)::value;
-                  T* const g = c.grad + o * n_taps + i * window + tap;
-                  T sums[kR][kC];
-                  init_sums(sums, [&](int r, int q) {
-                    return first ? constant<T>(0.0F)
-                                 : g[static_cast<uint32_t>(r) * n_taps +
-                                     static_cast<uint32_t>(q) * window];
-                  });
-                  for (uint32_t ex = 0; ex < c.n; ++ex) {
-                    for (uint32_t v = v0; v < v1; ++v) {
-                      const T* d = dL_dout + ex * n_out + o * out_plane +
-                                   v * l.out_w + u0;
-                      const X* x = in + ex * n_in + i * in_plane +
-                                   (v * s + ky - p) * l.in_w + u0 * s + kx - p;
-                      for (uint32_t u = u0; u < u1; ++u, ++d, x += s) {
-                        T a[kR];
-                        X b[kC];
-                        load_all(a, [&](int r) {
-                          return d[static_cast<uint32_t>(r) * out_plane];
-                        });
-                        load_all(b, [&](int q) {
-                          return x[static_cast<uint32_t>(q) * in_plane];
-                        });
-                        multiply_add(sums, a, b);
-                      }
-                    }
-                  }
-                  store_sums(sums, [&](int r, int q, const T& sum) {
-                    g[static_cast<uint32_t>(r) * n_taps +
-                      static_cast<uint32_t>(q) * window] = sum;
-                  });
-                });
-          });
+      using Factor = decltype(Packing<T>::channel(in, 0U));
+      constexpr uint32_t kPack = Packing<X>::kChannels;
+      static_assert(kPack == 1 || kPack % kCols == 0);
+      const uint32_t n_in = packed<X>(in_c) * in_plane;
+      // One tile: filters o.., channels i.. at tap (ky, kx), adding examples
+      // [ex0, ex1).
+      const auto tile = [&](auto rows,
+                            auto cols,
+                            uint32_t o,
+                            uint32_t i,
+                            uint32_t tap,
+                            uint32_t ex0,
+                            uint32_t ex1) {
+        constexpr int kR = decltype(rows)::value;
+        constexpr int kC = decltype(cols)::value;
+        const uint32_t ky = tap / kernel;
+        const uint32_t kx = tap % kernel;
+        // Outputs whose tap (ky, kx) lies on the input.
+        const uint32_t s = l.stride;
+        const uint32_t p = l.pad;
+        const uint32_t v0 = ky < p ? (p - ky + s - 1) / s : 0;
+        const uint32_t u0 = kx < p ? (p - kx + s - 1) / s : 0;
+        uint32_t v1 = l.in_h + p > ky ? (l.in_h - 1 + p - ky) / s + 1 : 0;
+        uint32_t u1 = l.in_w + p > kx ? (l.in_w - 1 + p - kx) / s + 1 : 0;
+        if (v1 > l.out_h) v1 = l.out_h;
+        if (u1 > l.out_w) u1 = l.out_w;
+        T* const g = c.grad + o * n_taps + i * window + tap;
+        const bool from_zero = first && ex0 == 0;
+        T sums[kR][kC];
+        init_sums(sums, [&](int r, int q) {
+          return from_zero ? constant<T>(0.0F)
+                           : g[static_cast<uint32_t>(r) * n_taps +
+                               static_cast<uint32_t>(q) * window];
+        });
+        for (uint32_t ex = ex0; ex < ex1; ++ex) {
+          for (uint32_t v = v0; v < v1; ++v) {
+            const T* d =
+                dL_dout + ex * n_out + o * out_plane + v * l.out_w + u0;
+            const X* x = in + ex * n_in + i / kPack * in_plane +
+                         (v * s + ky - p) * l.in_w + u0 * s + kx - p;
+            for (uint32_t u = u0; u < u1; ++u, ++d, x += s) {
+              T a[kR];
+              Factor b[kC];
+              load_all(a, [&](int r) {
+                return d[static_cast<uint32_t>(r) * out_plane];
+              });
+              load_all(b, [&](int q) {
+                const uint32_t n = static_cast<uint32_t>(q);
+                return Packing<T>::channel(x + n / kPack * in_plane,
+                                           i % kPack + n % kPack);
+              });
+              multiply_add(sums, a, b);
+            }
+          }
+        }
+        store_sums(sums, [&](int r, int q, const T& sum) {
+          g[static_cast<uint32_t>(r) * n_taps +
+            static_cast<uint32_t>(q) * window] = sum;
+        });
+      };
+      // Every tile reads all of dL_dout: examples go by chunks that stay in the
+      // cache, and the sums wait in `grad`.
+      constexpr uint32_t kChunk = TileShape<T>::kChunkValues;
+      const uint32_t chunk = kChunk == 0 || n_out * c.n <= kChunk
+                                 ? c.n
+                                 : (kChunk + n_out - 1) / n_out;
+      for (uint32_t ex = 0; ex < c.n; ex += chunk) {
+        const uint32_t ex_end = ex + chunk < c.n ? ex + chunk : c.n;
+        if (ex != 0) e.barrier();
+        e.for_each((l.out_c + kRows - 1U) / kRows,
+                   (in_c + kCols - 1U) / kCols * window,
+                   [&](uint32_t rt, uint32_t j) {
+                     const uint32_t o = rt * kRows;
+                     const uint32_t i = j / window * kCols;
+                     cover_tile<kRows, kCols, kExact>(
+                         o,
+                         o + kRows < l.out_c ? o + kRows : l.out_c,
+                         i,
+                         i + kCols < in_c ? i + kCols : in_c,
+                         [&](auto rows, auto cols, uint32_t r, uint32_t q) {
+                           tile(rows, cols, r, q, j % window, ex, ex_end);
+                         });
+                   });
+      }
     });
     T* const g_bias = c.grad + l.n_weights;
     e.for_each(l.out_c, [&](uint32_t o) {
@@ -277,10 +316,12 @@ struct Conv2d {
 
   /// dL_dx[i][y][x] = sum over (o, ky, kx) ascending of W[o][i][ky][kx]
   /// dL_dy[o][(y + p - ky) / s][(x + p - kx) / s], where these are positions.
+  /// A T that holds several channels reads weights packed over inputs.
   template <class W, class T, class E>
   static FEWSTEP_HD void input_gradient(const E& e, const LayerCall<T>& c) {
     constexpr int kRows = TileShape<T>::kRows;
     constexpr int kCols = TileShape<T>::kCols;
+    constexpr bool kExact = TileShape<T>::kExactCols;
     const Layer& l = *c.layer;
     const W w = W::from(c.weights);
     const uint32_t kernel = l.kernel;
@@ -291,6 +332,8 @@ struct Conv2d {
     const uint32_t out_plane = uint32_t{l.out_h} * l.out_w;
     const uint32_t window = kernel * kernel;
     const uint32_t n_taps = l.in_c * window;
+    const uint32_t out_c = conv_out_channels<T>(l);
+    constexpr uint32_t kPack = Packing<T>::kChannels;
     const uint8_t activation = l.in_activation;
 
     // One tile: input channels i.., and columns of inputs that are `in_step`
@@ -308,19 +351,25 @@ struct Conv2d {
       constexpr int kC = decltype(cols)::value;
       T sums[kR][kC];
       init_sums(sums, [](int, int) { return constant<T>(0.0F); });
-      for (uint32_t o = 0; o < l.out_c; ++o) {
-        const T* row = d + o * out_plane;
+      W wr[kR];
+      const T* dq[kC];
+      load_all(wr, [&](int r) {
+        return w.at((i + static_cast<uint32_t>(r)) * window);
+      });
+      load_all(dq,
+               [&](int q) { return d + static_cast<uint32_t>(q) * d_step; });
+      for (uint32_t o = 0; o < out_c; ++o) {
+        uint32_t row = o / kPack * out_plane;
         for (uint32_t ky = ty.lo; ky < ty.hi; ky += stride, row -= l.out_w) {
-          const W wk = w.at(o * n_taps + i * window + ky * kernel);
-          const T* at = row;
+          const uint32_t w_at = o * n_taps + ky * kernel;
+          uint32_t at = row;
           for (uint32_t kx = tx.lo; kx < tx.hi; kx += stride, --at) {
             T a[kR];
             T b[kC];
-            load_all(a, [&](int r) {
-              return wk(static_cast<uint32_t>(r) * window + kx);
-            });
+            load_all(a, [&](int r) { return wr[r](w_at + kx); });
             load_all(b, [&](int q) {
-              return at[static_cast<uint32_t>(q) * d_step];
+              return Packing<T>::channel(dq[q] + static_cast<int32_t>(at),
+                                         o % kPack);
             });
             multiply_add(sums, a, b);
           }
@@ -335,77 +384,56 @@ struct Conv2d {
     };
 
     const bool across_examples = c.n >= static_cast<uint32_t>(kCols);
-    const uint32_t n_groups = across_examples ? 1 : c.n;
-    e.for_each(
-        (l.in_c + kRows - 1U) / kRows,
-        n_groups * l.in_h,
-        [&](uint32_t rt, uint32_t j) {
-          const uint32_t i = rt * kRows;
-          const uint32_t i_end = i + kRows < l.in_c ? i + kRows : l.in_c;
-          const uint32_t y = j % l.in_h;
-          const uint32_t ex0 = j / l.in_h;  // 0 across examples.
-          const Taps ty = backward_taps(y, l.out_h, kernel, stride, l.pad);
-          // Positions of one row with the same remainder form the runs.
-          const uint32_t n_lanes = stride < l.in_w ? stride : l.in_w;
-          for (uint32_t lane = 0; lane < n_lanes; ++lane) {
-            uint32_t x = lane;
-            while (x < l.in_w) {
-              const Taps tx = backward_taps(x, l.out_w, kernel, stride, l.pad);
-              const uint32_t d_at = ty.other * l.out_w + tx.other;
-              const uint32_t in_at = y * l.in_w + x;
-              if (across_examples) {
-                for (uint32_t ex = 0; ex < c.n; ex += kCols) {
-                  cover_tile<kRows, kCols>(
-                      i,
-                      i_end,
-                      ex,
-                      ex + kCols < c.n ? ex + kCols : c.n,
-                      [&](auto rows, auto cols, uint32_t r, uint32_t q) {
-                        tile(rows,
-                             cols,
-                             r,
-                             ty,
-                             tx,
-                             c.out + q * n_out + d_at,
-                             n_out,
-                             c.in + q * n_in + r * in_plane + in_at,
-                             n_in);
-                      });
-                }
-                x += stride;
-              } else {
-                uint32_t run = 1;
-                while (run < kCols && x + run * stride < l.in_w &&
-                       same_taps(tx,
-                                 backward_taps(x + run * stride,
-                                               l.out_w,
-                                               kernel,
-                                               stride,
-                                               l.pad))) {
-                  ++run;
-                }
-                cover_tile<kRows, kCols>(
-                    i,
-                    i_end,
-                    0,
-                    run,
-                    [&](auto rows, auto cols, uint32_t r, uint32_t q) {
-                      tile(
-                          rows,
-                          cols,
-                          r,
-                          ty,
-                          tx,
-                          c.out + ex0 * n_out + d_at + q,
-                          1U,
-                          c.in + ex0 * n_in + r * in_plane + in_at + q * stride,
-                          stride);
-                    });
-                x += run * stride;
-              }
+    const uint32_t in_step = across_examples ? n_in : stride;
+    const uint32_t d_step = across_examples ? n_out : 1U;
+    const uint32_t n_row_tiles = (l.in_c + kRows - 1U) / kRows;
+    const uint32_t n_ex = across_examples ? kCols : 1U;  // A group's.
+    const uint32_t n_groups = (c.n + n_ex - 1) / n_ex;
+    e.for_each(n_groups, n_row_tiles * l.in_h, [&](uint32_t g, uint32_t j) {
+      const uint32_t ex = g * n_ex;
+      const uint32_t i = j / l.in_h * kRows;
+      const uint32_t i_end = i + kRows < l.in_c ? i + kRows : l.in_c;
+      const uint32_t y = j % l.in_h;
+      const Taps ty = backward_taps(y, l.out_h, kernel, stride, l.pad);
+      // Positions of one row with the same remainder form the runs.
+      const uint32_t n_remainders = stride < l.in_w ? stride : l.in_w;
+      for (uint32_t remainder = 0; remainder < n_remainders; ++remainder) {
+        uint32_t run = 1;
+        for (uint32_t x = remainder; x < l.in_w; x += run * stride) {
+          const Taps tx = backward_taps(x, l.out_w, kernel, stride, l.pad);
+          uint32_t n_cols = ex + kCols < c.n ? kCols : c.n - ex;
+          if (!across_examples) {
+            run = 1;
+            while (run < kCols && x + run * stride < l.in_w &&
+                   same_taps(
+                       tx,
+                       backward_taps(
+                           x + run * stride, l.out_w, kernel, stride, l.pad))) {
+              ++run;
             }
+            n_cols = run;
           }
-        });
+          const T* const d = c.out + ex * n_out + ty.other * l.out_w + tx.other;
+          T* const at = c.in + ex * n_in + y * l.in_w + x;
+          cover_tile<kRows, kCols, kExact>(
+              i,
+              i_end,
+              0,
+              n_cols,
+              [&](auto rows, auto cols, uint32_t r, uint32_t q) {
+                tile(rows,
+                     cols,
+                     r,
+                     ty,
+                     tx,
+                     d + q * d_step,
+                     d_step,
+                     at + q * in_step + r * in_plane,
+                     in_step);
+              });
+        }
+      }
+    });
   }
 };
 

@@ -24,7 +24,7 @@ struct Dense {
     T* const out = c.out;
     with_input(c, [&](const auto* in) {
       using X = Value<decltype(*in)>;
-      for_each_tile<kRows, kCols>(
+      for_each_tile<kRows, kCols, TileShape<T>::kExactCols>(
           e, n_out, c.n, [&](auto rows, auto cols, uint32_t o, uint32_t ex) {
             constexpr int kR = decltype(rows)::value;
             constexpr int kC = decltype(cols)::value;
@@ -67,7 +67,7 @@ struct Dense {
     const bool first = c.first;
     with_input(c, [&](const auto* in) {
       using X = Value<decltype(*in)>;
-      for_each_tile<kRows, kCols>(
+      for_each_tile<kRows, kCols, TileShape<T>::kExactCols>(
           e, n_out, n_in, [&](auto rows, auto cols, uint32_t o, uint32_t i) {
             constexpr int kR = decltype(rows)::value;
             constexpr int kC = decltype(cols)::value;
@@ -113,7 +113,7 @@ struct Dense {
     const uint32_t n_out = c.layer->n_out();
     const uint8_t activation = c.layer->in_activation;
     T* const in = c.in;
-    for_each_tile<kRows, kCols>(
+    for_each_tile<kRows, kCols, TileShape<T>::kExactCols>(
         e, n_in, c.n, [&](auto rows, auto cols, uint32_t i, uint32_t ex) {
           constexpr int kR = decltype(rows)::value;
           constexpr int kC = decltype(cols)::value;

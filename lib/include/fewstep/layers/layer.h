@@ -61,14 +61,32 @@ struct RemoveConstRef<const A&> {
 template <class A>
 using Value = typename RemoveConstRef<A>::Type;
 
+/// How a T holds channels. Every number type holds one value of one channel,
+/// except the CPU engine's Channels, which holds a run of consecutive ones:
+/// its layer table counts such runs, and kernels that sum over channels reach
+/// the single ones through channel().
+template <class T>
+struct Packing {
+  static constexpr uint32_t kChannels = 1;
+  /// Channel `i` < kChannels of *at, as a factor of a sum of T.
+  template <class X>
+  static FEWSTEP_INLINE X channel(const X* at, uint32_t i) {
+    return at[i];
+  }
+};
+
 /// x as a T: itself, or with tangent 0.
 template <class T, class X>
+struct Lift {
+  static FEWSTEP_INLINE T of(const X& x) { return T{x, constant<X>(0.0F)}; }
+};
+template <class T>
+struct Lift<T, T> {
+  static FEWSTEP_INLINE const T& of(const T& x) { return x; }
+};
+template <class T, class X>
 FEWSTEP_INLINE T lift(const X& x) {
-  if constexpr (IsSame<T, X>::value) {
-    return x;
-  } else {
-    return T{x, constant<X>(0.0F)};
-  }
+  return Lift<T, X>::of(x);
 }
 
 /// f(input array): the network's input without tangents, or an activation.
@@ -109,23 +127,35 @@ FEWSTEP_INLINE void store_delta(T* at, uint8_t activation, T delta) {
 /// Number of partial sums of a normalization sum, on every engine.
 constexpr uint32_t kPartials = 32;
 
-/// Sum over i in [0, n) in the contract's order for sums that would starve a
-/// GPU: element i goes to partial sum i mod 32, then partials 0..31 ascending.
-/// term(i, s) returns s plus the i-th term.
-template <class T, class Term>
-FEWSTEP_HD inline T partial_sum(uint32_t n, const Term& term) {
+/// Sum over the elements (r, i) of [n_rows][n_cols], row-major, in the
+/// contract's order for sums that would starve a GPU: element e = r n_cols + i
+/// goes to partial sum e mod 32, then partials 0..31 ascending.
+/// row(r) gives the row's term(i, s), which returns s plus the element's term.
+template <class T, class Row>
+FEWSTEP_HD inline T partial_sum(uint32_t n_rows,
+                                uint32_t n_cols,
+                                const Row& row) {
   T partial[kPartials];
   for (uint32_t j = 0; j < kPartials; ++j) partial[j] = constant<T>(0.0F);
-  uint32_t i = 0;
-  for (; i + kPartials <= n; i += kPartials) {
-    for (uint32_t j = 0; j < kPartials; ++j) {
-      partial[j] = term(i + j, partial[j]);
+  uint32_t j = 0;
+  for (uint32_t r = 0; r < n_rows; ++r) {
+    const auto term = row(r);
+    for (uint32_t i = 0; i < n_cols;) {
+      // As far as the row and the partials go.
+      uint32_t n = kPartials - j < n_cols - i ? kPartials - j : n_cols - i;
+      for (; n != 0; --n, ++i, ++j) partial[j] = term(i, partial[j]);
+      if (j == kPartials) j = 0;
     }
   }
-  for (uint32_t j = 0; i + j < n; ++j) partial[j] = term(i + j, partial[j]);
   T sum = partial[0];
-  for (uint32_t j = 1; j < kPartials; ++j) sum = sum + partial[j];
+  for (uint32_t k = 1; k < kPartials; ++k) sum = sum + partial[k];
   return sum;
+}
+
+/// The same over i in [0, n).
+template <class T, class Term>
+FEWSTEP_HD inline T partial_sum(uint32_t n, const Term& term) {
+  return partial_sum<T>(1, n, [&](uint32_t) -> const Term& { return term; });
 }
 
 }  // namespace fewstep

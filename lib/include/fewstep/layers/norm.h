@@ -18,23 +18,36 @@ namespace fewstep {
 
 constexpr float kNormEpsilon = 1e-5F;
 
-/// Mean of value(i) over i in [0, n).
-template <class T, class Value>
-FEWSTEP_HD inline T mean_of(uint32_t n, const Value& value) {
-  return partial_sum<T>(n,
-                        [&](uint32_t i, const T& s) { return s + value(i); }) /
-         constant<T>(static_cast<float>(n));
+/// Mean over the elements (r, i) of [n_rows][n_cols]; row(r) gives the row's
+/// value(i).
+template <class T, class Row>
+FEWSTEP_HD inline T mean_of(uint32_t n_rows, uint32_t n_cols, const Row& row) {
+  return partial_sum<T>(n_rows,
+                        n_cols,
+                        [&](uint32_t r) {
+                          return [value = row(r)](uint32_t i, const T& s) {
+                            return s + value(i);
+                          };
+                        }) /
+         constant<T>(static_cast<float>(n_rows * n_cols));
 }
 
-/// 1 / sqrt(biased variance of value(i) + epsilon)
-template <class T, class Value>
-FEWSTEP_HD inline T rstd_of(uint32_t n, const T& mean, const Value& value) {
-  const T var = partial_sum<T>(n,
-                               [&](uint32_t i, const T& s) {
-                                 const T d = value(i) - mean;
-                                 return fma(d, d, s);
-                               }) /
-                constant<T>(static_cast<float>(n));
+/// 1 / sqrt(biased variance of the elements + epsilon)
+template <class T, class Row>
+FEWSTEP_HD inline T rstd_of(uint32_t n_rows,
+                            uint32_t n_cols,
+                            const T& mean,
+                            const Row& row) {
+  const T var =
+      partial_sum<T>(n_rows,
+                     n_cols,
+                     [&](uint32_t r) {
+                       return [value = row(r), &mean](uint32_t i, const T& s) {
+                         const T d = value(i) - mean;
+                         return fma(d, d, s);
+                       };
+                     }) /
+      constant<T>(static_cast<float>(n_rows * n_cols));
   return constant<T>(1.0F) / sqrt(var + constant<T>(kNormEpsilon));
 }
 
@@ -54,9 +67,11 @@ struct GroupNorm {
     with_input(c, [&](const auto* in) {
       e.for_each(c.n, l.groups, [&](uint32_t ex, uint32_t g) {
         const uint32_t base = (ex * l.groups + g) * size;
-        const auto value = [&](uint32_t i) { return lift<T>(in[base + i]); };
-        const T mean = mean_of<T>(size, value);
-        const T rstd = rstd_of<T>(size, mean, value);
+        const auto row = [&](uint32_t) {
+          return [x = in + base](uint32_t i) { return lift<T>(x[i]); };
+        };
+        const T mean = mean_of<T>(1, size, row);
+        const T rstd = rstd_of<T>(1, size, mean, row);
         T* const stats = aux + (ex * l.groups + g) * 2;
         stats[0] = mean;
         stats[1] = rstd;
@@ -125,21 +140,35 @@ struct GroupNorm {
       const T* const stats = aux + (ex * l.groups + g) * 2;
       const T mean = stats[0];
       const T rstd = stats[1];
-      const auto t = [&](uint32_t i) {
-        return w(g * per_group + i / plane) * dL_dout[base + i];
+      // Row r is channel r of the group.
+      const auto t = [&](uint32_t r) {
+        return [gamma = w(g * per_group + r), d = dL_dout + base + r * plane](
+                   uint32_t i) { return gamma * d[i]; };
       };
-      const auto xhat = [&](uint32_t i) {
-        return (in[base + i] - mean) * rstd;
+      const auto xhat = [&](uint32_t r) {
+        return [mean, rstd, x = in + base + r * plane](uint32_t i) {
+          return (x[i] - mean) * rstd;
+        };
       };
-      const T mean_t = mean_of<T>(size, t);
-      const T mean_t_xhat = partial_sum<T>(size,
-                                           [&](uint32_t i, const T& s) {
-                                             return fma(t(i), xhat(i), s);
-                                           }) /
-                            constant<T>(static_cast<float>(size));
-      for (uint32_t i = 0; i < size; ++i) {
-        const T d = rstd * fma(-xhat(i), mean_t_xhat, t(i) - mean_t);
-        store_delta(in + base + i, l.in_activation, d);
+      const T mean_t = mean_of<T>(per_group, plane, t);
+      const T mean_t_xhat =
+          partial_sum<T>(per_group,
+                         plane,
+                         [&](uint32_t r) {
+                           return [t_r = t(r), xhat_r = xhat(r)](uint32_t i,
+                                                                 const T& s) {
+                             return fma(t_r(i), xhat_r(i), s);
+                           };
+                         }) /
+          constant<T>(static_cast<float>(size));
+      for (uint32_t r = 0; r < per_group; ++r) {
+        const auto t_r = t(r);
+        const auto xhat_r = xhat(r);
+        T* const x = in + base + r * plane;
+        for (uint32_t i = 0; i < plane; ++i) {
+          const T d = rstd * fma(-xhat_r(i), mean_t_xhat, t_r(i) - mean_t);
+          store_delta(x + i, l.in_activation, d);
+        }
       }
     });
   }
@@ -155,23 +184,29 @@ struct BatchNorm {
     const Layer& l = *c.layer;
     const W w = W::from(c.weights);
     const uint32_t plane = uint32_t{l.in_h} * l.in_w;
-    const uint32_t size = c.n * plane;
+    const uint32_t n_in = l.in_c * plane;
     T* const out = c.out;
     T* const aux = c.aux;
     with_input(c, [&](const auto* in) {
       e.for_each(l.in_c, [&](uint32_t ch) {
-        const auto at = [&](uint32_t i) {
-          return (i / plane * l.in_c + ch) * plane + i % plane;
+        // Row ex is the channel's plane of example ex.
+        const auto row = [&](uint32_t ex) {
+          return [x = in + ex * n_in + ch * plane](uint32_t i) {
+            return lift<T>(x[i]);
+          };
         };
-        const auto value = [&](uint32_t i) { return lift<T>(in[at(i)]); };
-        const T mean = mean_of<T>(size, value);
-        const T rstd = rstd_of<T>(size, mean, value);
+        const T mean = mean_of<T>(c.n, plane, row);
+        const T rstd = rstd_of<T>(c.n, plane, mean, row);
         aux[2 * ch] = mean;
         aux[2 * ch + 1] = rstd;
         const T gamma = w(ch);
         const T beta = w(l.n_weights + ch);
-        for (uint32_t i = 0; i < size; ++i) {
-          out[at(i)] = fma((value(i) - mean) * rstd, gamma, beta);
+        for (uint32_t ex = 0; ex < c.n; ++ex) {
+          const auto x = row(ex);
+          T* const y = out + ex * n_in + ch * plane;
+          for (uint32_t i = 0; i < plane; ++i) {
+            y[i] = fma((x(i) - mean) * rstd, gamma, beta);
+          }
         }
       });
     });
@@ -183,22 +218,25 @@ struct BatchNorm {
   static FEWSTEP_HD void weight_gradient(const E& e, const LayerCall<T>& c) {
     const Layer& l = *c.layer;
     const uint32_t plane = uint32_t{l.in_h} * l.in_w;
-    const uint32_t size = c.n * plane;
+    const uint32_t n_in = l.in_c * plane;
     const T* const dL_dout = c.out;
     const T* const aux = c.aux;
     T* const grad = c.grad;
     with_input(c, [&](const auto* in) {
       e.for_each(l.in_c, [&](uint32_t ch) {
-        const auto at = [&](uint32_t i) {
-          return (i / plane * l.in_c + ch) * plane + i % plane;
-        };
         const T mean = aux[2 * ch];
         const T rstd = aux[2 * ch + 1];
-        grad[ch] = partial_sum<T>(size, [&](uint32_t i, const T& s) {
-          return fma(dL_dout[at(i)], (lift<T>(in[at(i)]) - mean) * rstd, s);
+        grad[ch] = partial_sum<T>(c.n, plane, [&](uint32_t ex) {
+          const uint32_t at = ex * n_in + ch * plane;
+          return [d = dL_dout + at, x = in + at, &mean, &rstd](uint32_t i,
+                                                               const T& s) {
+            return fma(d[i], (lift<T>(x[i]) - mean) * rstd, s);
+          };
         });
-        grad[l.n_weights + ch] = partial_sum<T>(
-            size, [&](uint32_t i, const T& s) { return s + dL_dout[at(i)]; });
+        grad[l.n_weights + ch] = partial_sum<T>(c.n, plane, [&](uint32_t ex) {
+          return [d = dL_dout + ex * n_in + ch * plane](
+                     uint32_t i, const T& s) { return s + d[i]; };
+        });
       });
     });
   }
@@ -210,23 +248,25 @@ struct BatchNorm {
     const Layer& l = *c.layer;
     const W w = W::from(c.weights);
     const uint32_t plane = uint32_t{l.in_h} * l.in_w;
-    const uint32_t size = c.n * plane;
+    const uint32_t n_in = l.in_c * plane;
     const T* const dL_dout = c.out;
     const T* const aux = c.aux;
     const T* const grad = c.grad;
     T* const in = c.in;
     e.for_each(l.in_c, [&](uint32_t ch) {
-      const T n = constant<T>(static_cast<float>(size));
+      const T n = constant<T>(static_cast<float>(c.n * plane));
       const T mean = aux[2 * ch];
       const T rstd = aux[2 * ch + 1];
       const T mean_d_xhat = grad[ch] / n;
       const T mean_d = grad[l.n_weights + ch] / n;
       const T scale = w(ch) * rstd;
-      for (uint32_t i = 0; i < size; ++i) {
-        const uint32_t at = (i / plane * l.in_c + ch) * plane + i % plane;
-        const T xhat = (in[at] - mean) * rstd;
-        const T d = scale * fma(-xhat, mean_d_xhat, dL_dout[at] - mean_d);
-        store_delta(in + at, l.in_activation, d);
+      for (uint32_t ex = 0; ex < c.n; ++ex) {
+        const uint32_t at = ex * n_in + ch * plane;
+        for (uint32_t i = 0; i < plane; ++i) {
+          const T xhat = (in[at + i] - mean) * rstd;
+          const T d = scale * fma(-xhat, mean_d_xhat, dL_dout[at + i] - mean_d);
+          store_delta(in + at + i, l.in_activation, d);
+        }
       }
     });
   }

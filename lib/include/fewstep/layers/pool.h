@@ -99,7 +99,9 @@ struct GlobalAvgPool {
     with_input(c, [&](const auto* in) {
       e.for_each(c.n * c.layer->in_c, [&](uint32_t j) {
         T sum = constant<T>(0.0F);
-        for (uint32_t i = 0; i < plane; ++i) sum = sum + in[j * plane + i];
+        for (uint32_t i = 0; i < plane; ++i) {
+          sum = sum + lift<T>(in[j * plane + i]);
+        }
         out[j] = sum / constant<T>(static_cast<float>(plane));
       });
     });

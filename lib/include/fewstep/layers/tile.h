@@ -15,15 +15,26 @@ namespace fewstep {
 
 /// Tile size by number type. Sixteen accumulators fit Cortex-M4F's 32
 /// single-precision registers; types with other register files specialize it.
+///
+/// kExactCols: what is left of the columns is a tile of its own width, not
+/// strips of one; faster, and kCols times the code.
+/// kChunkValues: values of dL_dout that a weight gradient takes in one pass; 0:
+/// all of the tile's examples.
 template <class T>
 struct TileShape {
   static constexpr int kRows = 4;
   static constexpr int kCols = 4;
+  static constexpr int kChannelCols = 4;  ///< Where columns are channels.
+  static constexpr bool kExactCols = false;
+  static constexpr uint32_t kChunkValues = 0;
 };
 template <class T>
 struct TileShape<Dual<T>> {
   static constexpr int kRows = 2;
   static constexpr int kCols = 2;
+  static constexpr int kChannelCols = 2;
+  static constexpr bool kExactCols = false;
+  static constexpr uint32_t kChunkValues = 0;
 };
 
 /// p, of which the compiler is to know nothing: it then addresses p[0], p[1],
@@ -94,15 +105,39 @@ FEWSTEP_INLINE void spill_sums(const T (&sums)[kRows][kCols],
   }
 }
 
+/// f(Int<n>) for a count n in [1, max].
+template <int max, class F>
+FEWSTEP_INLINE void with_count(uint32_t n, const F& f) {
+  if constexpr (max == 1) {
+    f(Int<1>());
+  } else {
+    if (n == max) {
+      f(Int<max>());
+    } else {
+      with_count<max - 1>(n, f);
+    }
+  }
+}
+
 /// body(Int<rows>, Int<cols>, row, col) for tiles that cover
 /// [row, row_end) x [col, col_end), at most kRows x kCols: whole if it fits,
 /// else in strips of one.
-template <int kRows, int kCols, class Body>
+template <int kRows, int kCols, bool kExactCols = false, class Body>
 FEWSTEP_INLINE void cover_tile(uint32_t row,
                                uint32_t row_end,
                                uint32_t col,
                                uint32_t col_end,
                                const Body& body) {
+  if constexpr (kExactCols) {
+    with_count<kCols>(col_end - col, [&](auto cols) FEWSTEP_INLINE_LAMBDA {
+      if (row + kRows <= row_end) {
+        body(Int<kRows>(), cols, row, col);
+      } else {
+        for (uint32_t r = row; r < row_end; ++r) body(Int<1>(), cols, r, col);
+      }
+    });
+    return;
+  }
   const bool whole_rows = row + kRows <= row_end;
   const bool whole_cols = col + kCols <= col_end;
   if (whole_rows && whole_cols) {
@@ -121,7 +156,7 @@ FEWSTEP_INLINE void cover_tile(uint32_t row,
 }
 
 /// Runs `body` over all tiles of [0, n_rows) x [0, n_cols), one item a tile.
-template <int kRows, int kCols, class E, class Body>
+template <int kRows, int kCols, bool kExactCols = false, class E, class Body>
 FEWSTEP_INLINE void for_each_tile(const E& e,
                                   uint32_t n_rows,
                                   uint32_t n_cols,
@@ -134,7 +169,7 @@ FEWSTEP_INLINE void for_each_tile(const E& e,
         const uint32_t col = j * kCols;
         const uint32_t row_end = row + kRows < n_rows ? row + kRows : n_rows;
         const uint32_t col_end = col + kCols < n_cols ? col + kCols : n_cols;
-        cover_tile<kRows, kCols>(row, row_end, col, col_end, body);
+        cover_tile<kRows, kCols, kExactCols>(row, row_end, col, col_end, body);
       });
 }
 

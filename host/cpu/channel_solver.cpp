@@ -1,0 +1,141 @@
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cstring>
+
+#include "channel_ops.h"
+#include "solver.h"
+
+namespace fewstep::host {
+namespace {
+
+// Examples the kernels take at a time: as many as keep a tile's activations in
+// a core's second-level cache. Batch norm needs all.
+uint32_t choose_tile(const Network& packed, uint32_t n, size_t run_bytes) {
+  if (packed.transductive != 0) return n;
+  constexpr uint64_t kCacheBytes = 512 * 1024;
+  constexpr uint32_t kCols = TileShape<Channels>::kCols;
+  const uint64_t fit =
+      std::max<uint64_t>(1, kCacheBytes / (run_bytes * packed.n_act) / kCols);
+  return static_cast<uint32_t>(std::min<uint64_t>(n, fit * kCols));
+}
+
+bool all_finite(const std::vector<float>& v) {
+  float check = 0.0F;
+  for (const float x : v) check = fma(x, 0.0F, check);
+  return is_finite(check);
+}
+
+class ChannelSolver : public Solver {
+ public:
+  ChannelSolver(const EngineConfig& config, const ChannelNetwork& network)
+      : config_(config),
+        gradient_(*config.network, *config.rule, config.objective, 0, 0),
+        tile_(choose_tile(network.network(),
+                          std::max(shape().n_support, shape().n_query),
+                          sizeof(Channels))),
+        ops_(network,
+             tile_,
+             choose_tile(
+                 network.network(), shape().n_support, sizeof(Dual<Channels>))),
+        out_(size_t{tile_} * shape().n_out) {}
+
+  void meta_gradient(const float* theta,
+                     const float* phi,
+                     const TaskRange& tasks,
+                     Group* group) override {
+    sample(tasks);
+    gradient_.run(SerialExecutor(),
+                  ops_,
+                  PlainView<float>{theta},
+                  PlainView<float>{phi},
+                  support(),
+                  query());
+    group->query_loss[0] = gradient_.query_loss();
+    group->support_loss[0] = gradient_.support_loss(0);
+    group->finite[0] = is_finite(gradient_.query_loss()) &&
+                       all_finite(gradient_.theta_bar()) &&
+                       all_finite(gradient_.phi_bar());
+    const auto keep = [](const std::vector<float>& from,
+                         std::vector<Lanes>* to) {
+      to->resize((from.size() + kLanes - 1) / kLanes);
+      memcpy(static_cast<void*>(to->data()),
+             from.data(),
+             from.size() * sizeof(float));
+    };
+    keep(gradient_.theta_bar(), &group->d_theta_lanes);
+    keep(gradient_.phi_bar(), &group->d_phi_lanes);
+  }
+
+  void evaluate(const float* theta,
+                const float* phi,
+                const TaskRange& tasks,
+                TaskScores* scores) override {
+    sample(tasks);
+    gradient_.adapt(SerialExecutor(),
+                    ops_,
+                    PlainView<float>{theta},
+                    PlainView<float>{phi},
+                    support());
+    const Batch<float> batch = query();
+    ops_.mean_loss(gradient_.adapted(), gradient_.workspace(), batch);
+    scores->loss[tasks.first] = *batch_loss(gradient_.workspace());
+    if (scores->accuracy.empty()) return;
+    const uint32_t n_out = shape().n_out;
+    uint32_t n_right = 0;
+    for (uint32_t begin = 0; begin < batch.n; begin += tile_) {
+      const uint32_t n = std::min(tile_, batch.n - begin);
+      ops_.forward(gradient_.adapted(),
+                   batch.x + size_t{begin} * shape().n_in,
+                   n,
+                   out_.data());
+      for (uint32_t q = 0; q < n; ++q) {
+        const float* const z = out_.data() + size_t{q} * n_out;
+        uint32_t best = 0;
+        for (uint32_t o = 1; o < n_out; ++o) {
+          if (z[o] > z[best]) best = o;
+        }
+        if (best == batch.labels[begin + q]) ++n_right;
+      }
+    }
+    scores->accuracy[tasks.first] =
+        static_cast<float>(n_right) / static_cast<float>(batch.n);
+  }
+
+ private:
+  const EpisodeShape& shape() const { return config_.source->shape(); }
+  void sample(const TaskRange& tasks) {
+    config_.source->sample(
+        tasks.split, config_.seed, tasks.iteration, tasks.first, &episode_);
+  }
+  Batch<float> support() const {
+    const Episode& e = episode_;
+    return {e.support_x.data(),
+            e.support_labels.data(),
+            shape().classification ? nullptr : e.support_targets.data(),
+            shape().n_support};
+  }
+  Batch<float> query() const {
+    const Episode& e = episode_;
+    return {e.query_x.data(),
+            e.query_labels.data(),
+            shape().classification ? nullptr : e.query_targets.data(),
+            shape().n_query};
+  }
+
+  EngineConfig config_;
+  MetaGradient<float> gradient_;
+  uint32_t tile_;
+  ChannelOps ops_;
+  std::vector<float> out_;
+  Episode episode_;
+};
+
+}  // namespace
+
+std::unique_ptr<Solver> make_channel_solver(const EngineConfig& config,
+                                            const ChannelNetwork& network) {
+  return std::make_unique<ChannelSolver>(config, network);
+}
+
+}  // namespace fewstep::host

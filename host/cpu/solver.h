@@ -1,0 +1,73 @@
+// A solver adapts tasks and takes their meta-gradients: one worker's part.
+//
+// Two kinds, chosen by the engine: kLanes tasks at a time, one a lane, for
+// networks whose working set then stays in the caches; or one task at a time
+// with its channels in the lanes (channels.h), for large ones. They give the
+// same bits.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#ifndef FEWSTEP_HOST_CPU_SOLVER_H_
+#define FEWSTEP_HOST_CPU_SOLVER_H_
+
+#include <memory>
+#include <vector>
+
+#include "channel_network.h"
+#include "fewstep/host/engine.h"
+#include "fewstep/host/lanes.h"
+
+namespace fewstep::host {
+
+/// Meta-gradients of a group of tasks: value i of task t of the group is
+/// d_theta[i * width + t].
+struct Group {
+  std::vector<Lanes> d_theta_lanes, d_phi_lanes;  // Aligned storage.
+  float* d_theta() { return reinterpret_cast<float*>(d_theta_lanes.data()); }
+  float* d_phi() { return reinterpret_cast<float*>(d_phi_lanes.data()); }
+  const float* d_theta() const {
+    return reinterpret_cast<const float*>(d_theta_lanes.data());
+  }
+  const float* d_phi() const {
+    return reinterpret_cast<const float*>(d_phi_lanes.data());
+  }
+  float query_loss[kLanes];
+  float support_loss[kLanes];
+  bool finite[kLanes];  ///< Losses and gradients of the task are.
+};
+
+/// Tasks [first, first + width()) of an iteration, as far as there are n_tasks.
+struct TaskRange {
+  Split split;
+  uint64_t iteration;
+  uint32_t first;
+  uint32_t n_tasks;
+};
+
+class Solver {
+ public:
+  virtual ~Solver() = default;
+
+  /// Meta-gradients at (theta, phi). Allocates nothing after its first call
+  /// with a group.
+  virtual void meta_gradient(const float* theta,
+                             const float* phi,
+                             const TaskRange& tasks,
+                             Group* group) = 0;
+
+  /// Scores of the tasks, written at their indices.
+  virtual void evaluate(const float* theta,
+                        const float* phi,
+                        const TaskRange& tasks,
+                        TaskScores* scores) = 0;
+};
+
+/// Tasks in the lanes. Its width is kLanes.
+std::unique_ptr<Solver> make_task_solver(const EngineConfig& config);
+/// Channels in the lanes. Its width is 1. `network` outlives it.
+std::unique_ptr<Solver> make_channel_solver(const EngineConfig& config,
+                                            const ChannelNetwork& network);
+
+}  // namespace fewstep::host
+
+#endif  // FEWSTEP_HOST_CPU_SOLVER_H_

@@ -1,0 +1,162 @@
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cstring>
+
+#include "lane_batch.h"
+#include "lane_ops.h"
+#include "solver.h"
+
+namespace fewstep::host {
+namespace {
+
+constexpr uint32_t kWidth = static_cast<uint32_t>(kLanes);
+
+// Examples the kernels take at a time: as many as keep a tile's activations in
+// a core's second-level cache, and whole register tiles. Batch norm needs all.
+uint32_t choose_tile(const Network& network, uint32_t n) {
+  if (network.transductive != 0) return n;
+  constexpr uint64_t kCacheBytes = 512 * 1024;
+  constexpr uint32_t kCols = TileShape<Lanes>::kCols;
+  const uint64_t bytes =
+      sizeof(Lanes) * (uint64_t{network.n_act} + network.n_in);
+  const uint64_t fit = std::max<uint64_t>(1, kCacheBytes / bytes / kCols);
+  return static_cast<uint32_t>(std::min<uint64_t>(n, fit * kCols));
+}
+
+class TaskSolver : public Solver {
+ public:
+  explicit TaskSolver(const EngineConfig& config)
+      : config_(config),
+        gradient_(*config.network,
+                  *config.rule,
+                  config.objective,
+                  choose_tile(*config.network, shape().n_support),
+                  choose_tile(*config.network, shape().n_query)) {
+    support_.resize(shape(), shape().n_support);
+    query_.resize(shape(), shape().n_query);
+  }
+
+  void meta_gradient(const float* theta,
+                     const float* phi,
+                     const TaskRange& tasks,
+                     Group* group) override {
+    load(tasks);
+    gradient_.run(SerialExecutor(),
+                  LaneOps(),
+                  SharedView<Lanes>{theta},
+                  SharedView<Lanes>{phi},
+                  support_.batch(shape().n_support),
+                  query_.batch(shape().n_query));
+    // v * 0 is 0 unless v is infinite or NaN.
+    const Lanes zero = broadcast(0.0F);
+    Lanes check = gradient_.query_loss() * zero;
+    const auto keep = [&](const std::vector<Lanes>& from,
+                          std::vector<Lanes>* to) {
+      to->resize(from.size());
+      for (size_t i = 0; i < from.size(); ++i) {
+        (*to)[i] = from[i];
+        check = fma(from[i], zero, check);
+      }
+    };
+    keep(gradient_.theta_bar(), &group->d_theta_lanes);
+    keep(gradient_.phi_bar(), &group->d_phi_lanes);
+    for (int l = 0; l < kLanes; ++l) {
+      group->query_loss[l] = lane(gradient_.query_loss(), l);
+      group->support_loss[l] = lane(gradient_.support_loss(0), l);
+      group->finite[l] = is_finite(lane(check, l));
+    }
+  }
+
+  void evaluate(const float* theta,
+                const float* phi,
+                const TaskRange& tasks,
+                TaskScores* scores) override {
+    load(tasks);
+    gradient_.adapt(SerialExecutor(),
+                    LaneOps(),
+                    SharedView<Lanes>{theta},
+                    SharedView<Lanes>{phi},
+                    support_.batch(shape().n_support));
+    uint32_t n_right[kWidth] = {};
+    const Lanes loss = score(n_right);
+    for (uint32_t l = 0; l < kWidth; ++l) {
+      const uint32_t t = tasks.first + l;
+      if (t >= tasks.n_tasks) break;
+      scores->loss[t] = lane(loss, static_cast<int>(l));
+      if (!scores->accuracy.empty()) {
+        scores->accuracy[t] = static_cast<float>(n_right[l]) /
+                              static_cast<float>(shape().n_query);
+      }
+    }
+  }
+
+ private:
+  const EpisodeShape& shape() const { return config_.source->shape(); }
+
+  // Draws the tasks; lanes past the last one repeat it and are never looked at.
+  void load(const TaskRange& tasks) {
+    Episode& e = episode_;
+    for (uint32_t l = 0; l < kWidth; ++l) {
+      const uint32_t t = tasks.first + l;
+      if (t < tasks.n_tasks) {
+        config_.source->sample(
+            tasks.split, config_.seed, tasks.iteration, t, &e);
+      }
+      const int at = static_cast<int>(l);
+      support_.set(at, e.support_x, e.support_labels, e.support_targets);
+      query_.set(at, e.query_x, e.query_labels, e.query_targets);
+    }
+  }
+
+  // Query loss at theta_K; adds the queries each lane has right, if classes.
+  Lanes score(uint32_t (&n_right)[kWidth]) {
+    const Network& network = *config_.network;
+    const SerialExecutor e;
+    const LaneOps ops;
+    const Workspace<Lanes> ws = gradient_.workspace();
+    const Batch<Lanes> batch = query_.batch(shape().n_query);
+    const bool classes = network.loss == LossOp::kSoftmaxCrossEntropy;
+    for (uint32_t begin = 0; begin < batch.n; begin += ws.tile) {
+      const uint32_t n = std::min(ws.tile, batch.n - begin);
+      forward(e,
+              ops,
+              network,
+              gradient_.adapted(),
+              ws,
+              batch.x + size_t{begin} * network.n_in,
+              n);
+      ops.loss(e, network.loss, loss_call(network, ws, batch, begin, n, false));
+      if (!classes) continue;
+      const Lanes* const z = outputs(network, ws);
+      for (uint32_t q = 0; q < n; ++q) {
+        for (uint32_t l = 0; l < kWidth; ++l) {
+          const int at = static_cast<int>(l);
+          uint32_t best = 0;
+          for (uint32_t o = 1; o < network.n_out; ++o) {
+            if (lane(z[q * network.n_out + o], at) >
+                lane(z[q * network.n_out + best], at)) {
+              best = o;
+            }
+          }
+          const float label = lane(batch.labels[begin + q], at);
+          if (static_cast<float>(best) == label) ++n_right[l];
+        }
+      }
+    }
+    return *batch_loss(ws);
+  }
+
+  EngineConfig config_;
+  MetaGradient<Lanes> gradient_;
+  LaneSet support_, query_;
+  Episode episode_;
+};
+
+}  // namespace
+
+std::unique_ptr<Solver> make_task_solver(const EngineConfig& config) {
+  return std::make_unique<TaskSolver>(config);
+}
+
+}  // namespace fewstep::host
