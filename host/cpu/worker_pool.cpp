@@ -3,13 +3,28 @@
 #include "worker_pool.h"
 
 namespace fewstep::host {
+namespace {
+
+// Waits until *value is not `old`: a few microseconds awake, since rounds of
+// small networks are that short, then asleep.
+void wait_for_change(const std::atomic<uint32_t>& value, uint32_t old) {
+  for (int i = 0; i < 500; ++i) {
+    if (value.load(std::memory_order_acquire) != old) return;
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+  }
+  value.wait(old);
+}
+
+}  // namespace
 
 WorkerPool::WorkerPool(uint32_t n_workers) {
   for (uint32_t w = 1; w < n_workers; ++w) {
     threads_.emplace_back([this, w] {
       uint32_t seen = 0;
       for (;;) {
-        round_.wait(seen);
+        wait_for_change(round_, seen);
         seen = round_.load();
         if (stop_) return;
         work(w);
@@ -31,7 +46,7 @@ void WorkerPool::work(uint32_t worker) {
     for (;;) {
       const uint32_t item = next_.fetch_add(1);
       if (item >= n_items_) return;
-      (*body_)(item, worker);
+      body_.call(body_.body, item, worker);
     }
   } catch (...) {
     next_ = n_items_;
@@ -40,9 +55,8 @@ void WorkerPool::work(uint32_t worker) {
   }
 }
 
-void WorkerPool::run(uint32_t n_items,
-                     const std::function<void(uint32_t, uint32_t)>& body) {
-  body_ = &body;
+void WorkerPool::run_erased(uint32_t n_items, Erased body) {
+  body_ = body;
   n_items_ = n_items;
   next_ = 0;
   error_ = nullptr;
@@ -51,7 +65,7 @@ void WorkerPool::run(uint32_t n_items,
   round_.notify_all();
   work(0);
   for (uint32_t left = running_.load(); left != 0; left = running_.load()) {
-    running_.wait(left);
+    wait_for_change(running_, left);
   }
   if (error_ != nullptr) std::rethrow_exception(error_);
 }

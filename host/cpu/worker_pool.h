@@ -8,7 +8,6 @@
 #include <atomic>
 #include <cstdint>
 #include <exception>
-#include <functional>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -28,14 +27,26 @@ class WorkerPool {
   /// body(item, worker) for item in [0, n_items), each once, in any order and
   /// on any worker; returns when all are done. The first exception an item
   /// throws is thrown again here, after the others have ended.
-  void run(uint32_t n_items,
-           const std::function<void(uint32_t item, uint32_t worker)>& body);
+  /// Allocates nothing.
+  template <class Body>
+  void run(uint32_t n_items, const Body& body) {
+    run_erased(n_items,
+               {&body, [](const void* b, uint32_t item, uint32_t worker) {
+                  (*static_cast<const Body*>(b))(item, worker);
+                }});
+  }
 
  private:
+  // A reference to a Body.
+  struct Erased {
+    const void* body;
+    void (*call)(const void* body, uint32_t item, uint32_t worker);
+  };
+  void run_erased(uint32_t n_items, Erased body);
   void work(uint32_t worker);
 
   std::vector<std::thread> threads_;
-  const std::function<void(uint32_t, uint32_t)>* body_ = nullptr;
+  Erased body_ = {};
   uint32_t n_items_ = 0;
   std::atomic<uint32_t> next_{0};
   std::atomic<uint32_t> round_{0};    // Grows with each run().

@@ -21,12 +21,13 @@ shift 3
 names=("$@")
 root=$(cd "$(dirname "$0")/../.." && pwd)
 
-# name | compiler or core | optimization | flags of the user's code | canary
+# name | compiler[@x86-64 level] or core | optimization | flags of the user's code | canary
 fast="-O3 -ffp-contract=fast"
 configurations=(
   "g++ -O1|g++|-O1||"
   "g++ -O2|g++|-O2||"
   "g++ -O3|g++|-O3||"
+  "g++ -O3, AVX2 only|g++@v3|-O3||"
   "clang++ -O1|clang++|-O1||"
   "clang++ -O2|clang++|-O2||"
   "clang++ -O3|clang++|-O3||"
@@ -51,10 +52,13 @@ run_one() {
   local name target level user canary build
   IFS='|' read -r name target level user canary <<<"$1"
   build=$(folder "$name")
+  local x86_64=AUTO
+  if [[ $target == *@* ]]; then x86_64=${target#*@} target=${target%@*}; fi
   local options=(
     -DCMAKE_BUILD_TYPE=Release -DFEWSTEP_WERROR=ON
     "-DCMAKE_C_FLAGS_RELEASE=$level -DNDEBUG"
     "-DCMAKE_CXX_FLAGS_RELEASE=$level -DNDEBUG"
+    "-DFEWSTEP_X86_64=$x86_64"
     "-DFEWSTEP_USER_FLAGS=$user" "-DFEWSTEP_CANARY=$canary"
     "-DFEWSTEP_GOLDEN=$work/golden"
     "-DFEWSTEP_GOLDEN_NAMES=$(IFS=';' && echo "${names[*]}")"

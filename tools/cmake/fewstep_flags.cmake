@@ -5,9 +5,35 @@
 # errno in sqrt.
 set(FEWSTEP_NUMERICS_FLAGS -ffp-contract=off -fno-math-errno)
 
-# x86-64-v3 has the fused multiply-add that the contract is built on.
+# x86-64-v3 has the fused multiply-add that the contract is built on; v4 has
+# AVX-512: twice the lanes, twice the registers, the same bits. AUTO takes v4
+# where the machine that builds has it; programs for other machines want v3.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  list(APPEND FEWSTEP_NUMERICS_FLAGS -march=x86-64-v3)
+  set(FEWSTEP_X86_64 "AUTO" CACHE STRING
+      "x86-64 level the programs need: v3 (AVX2), v4 (AVX-512) or AUTO")
+  set_property(CACHE FEWSTEP_X86_64 PROPERTY STRINGS AUTO v3 v4)
+  set(fewstep_x86_64 ${FEWSTEP_X86_64})
+  if(FEWSTEP_X86_64 STREQUAL "AUTO")
+    set(fewstep_x86_64 v3)
+    if(NOT CMAKE_CROSSCOMPILING)
+      execute_process(
+        COMMAND ${CMAKE_CXX_COMPILER} -march=native -dM -E -x c++ /dev/null
+        OUTPUT_VARIABLE native_macros ERROR_QUIET)
+      set(has_v4 ON)
+      foreach(part F CD BW DQ VL)
+        if(NOT native_macros MATCHES "__AVX512${part}__")
+          set(has_v4 OFF)
+        endif()
+      endforeach()
+      if(has_v4)
+        set(fewstep_x86_64 v4)
+      endif()
+    endif()
+  elseif(NOT FEWSTEP_X86_64 MATCHES "^v[34]$")
+    message(FATAL_ERROR "FEWSTEP_X86_64 is ${FEWSTEP_X86_64}: it takes AUTO, v3 "
+                        "or v4")
+  endif()
+  list(APPEND FEWSTEP_NUMERICS_FLAGS -march=x86-64-${fewstep_x86_64})
 endif()
 
 # Firmware code: no exceptions, no RTTI, each function in a section of its own.
@@ -23,3 +49,8 @@ target_compile_options(
             $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor
             -Woverloaded-virtual -Wold-style-cast>
             $<$<BOOL:${FEWSTEP_WERROR}>:-Werror>)
+if(fewstep_x86_64 STREQUAL "v4" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # gcc 12 warns of its own AVX-512 header (gcc bug 105593).
+  target_compile_options(fewstep_warnings INTERFACE -Wno-maybe-uninitialized
+                                                   -Wno-uninitialized)
+endif()
