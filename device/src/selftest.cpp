@@ -9,11 +9,11 @@ namespace {
 // The golden episode's session: exactly its size, the smallest tile. Queries
 // are predicted together where that matters (batch_norm), else one by one.
 SessionOptions golden_options(const Capsule& capsule) {
+  const Golden golden = golden_episode(capsule);
   SessionOptions options;
-  options.max_support = capsule.golden.n_support;
-  options.max_predict =
-      capsule.network.transductive != 0 ? capsule.golden.n_query : 1;
-  options.max_steps = capsule.golden.steps;
+  options.max_support = golden.n_support;
+  options.max_predict = capsule.network.transductive != 0 ? golden.n_query : 1;
+  options.max_steps = golden.steps;
   options.tile = capsule.network.transductive != 0 ? 0 : 1;
   return options;
 }
@@ -38,7 +38,7 @@ bool same_bits(const float* values, const uint32_t* expected, size_t n) {
 
 Status selftest_bytes(const Capsule& capsule, size_t* n_bytes) {
   if (n_bytes == nullptr) return Status::kBadArgument;
-  if (capsule.golden.n_support == 0) return Status::kMissingSection;
+  if (capsule.golden_record == nullptr) return Status::kMissingSection;
   size_t session_bytes = 0;
   const Status status =
       required_bytes(capsule, golden_options(capsule), &session_bytes);
@@ -60,7 +60,7 @@ Status selftest(Bytes bytes, const Op* const* ops, Arena arena) {
   if (arena.size < needed) return Status::kArenaTooSmall;
 
   const SessionOptions options = golden_options(capsule);
-  const Golden& golden = capsule.golden;
+  const Golden golden = golden_episode(capsule);
   const size_t n_output_bytes = static_cast<size_t>(output_bytes(capsule));
   float* const out = static_cast<float*>(arena.data);
   Session session;

@@ -389,7 +389,7 @@ CapsuleContents decode_capsule(const Capsule& capsule) {
   if (capsule.provenance != nullptr) {
     c.provenance.assign(capsule.provenance, capsule.provenance_bytes);
   }
-  const Golden& g = capsule.golden;
+  const Golden g = golden_episode(capsule);
   if (g.n_support == 0) return c;
   const auto copy = []<class T>(const T* p, size_t n) {
     return p == nullptr ? std::vector<T>() : std::vector<T>(p, p + n);

@@ -29,9 +29,9 @@ PlannedNetwork build_network(const Recipe& recipe) {
   const NetworkRecipe& chosen = recipe.network;
   uint16_t shape[3];
   for (int i = 0; i < 3; ++i) shape[i] = static_cast<uint16_t>(chosen.input[i]);
-  NetworkPlanner planner(shape[0], shape[1], shape[2]);
-
   PlannedNetwork planned;
+  NetworkPlanner planner(shape[0], shape[1], shape[2], &planned.network);
+
   planned.layers.reserve(chosen.layers.size());
   for (size_t i = 0; i < chosen.layers.size(); ++i) {
     Layer layer = chosen_fields(chosen.layers[i]);
@@ -52,8 +52,7 @@ PlannedNetwork build_network(const Recipe& recipe) {
     shape[2] = layer.out_w;
     planned.layers.push_back(layer);
   }
-  if (planner.finish(planned.layers.data(), chosen.loss, &planned.network) !=
-      Status::kOk) {
+  if (planner.finish(planned.layers.data(), chosen.loss) != Status::kOk) {
     throw Error(Exit::kUsage,
                 fmt::format("{}: network.layers: {}",
                             recipe.where("network.layers"),

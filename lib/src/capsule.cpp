@@ -28,7 +28,8 @@ constexpr uint32_t kCrcOfNibble[16] = {0x00000000,
                                        0xa00ae278,
                                        0xbdbdf21c};
 
-// One section's bytes; `data` is null when the file has none of that type.
+// What is left of a section; `data` is null when the file has none of that
+// type.
 struct Section {
   const uint8_t* data;
   uint32_t bytes;
@@ -41,161 +42,167 @@ const Record* at(const void* bytes) {
   return static_cast<const Record*>(bytes);
 }
 
+// The record a section starts with, whose length has been checked.
+template <class Record>
+const Record& take_record(Section* section) {
+  const Record* const record = at<Record>(section->data);
+  section->data += sizeof(Record);
+  section->bytes -= uint32_t{sizeof(Record)};
+  return *record;
+}
+
 bool all_zero(const uint8_t* bytes, size_t n) {
   uint32_t any = 0;
   for (size_t i = 0; i < n; ++i) any |= bytes[i];
   return any == 0;
 }
 
-// No NaN or infinity among n values whose exponent bits are `exponent`.
-template <class Bits>
-bool all_finite(const void* data, uint32_t n, Bits exponent) {
-  const Bits* bits = static_cast<const Bits*>(data);
-  for (uint32_t i = 0; i < n; ++i) {
-    if ((bits[i] & exponent) == exponent) return false;
+// The next `rows` x `row` values of a section. When it has fewer, or one is not
+// finite, null, and the section is null from then on. rows * row is below 2^61.
+const void* take_values(Section* section,
+                        uint32_t rows,
+                        uint32_t row,
+                        Storage storage) {
+  const uint32_t shift = 3 - static_cast<uint32_t>(storage);
+  static_assert(static_cast<uint32_t>(Storage::kF32) == 1 &&
+                    static_cast<uint32_t>(Storage::kF16) == 2 &&
+                    static_cast<uint32_t>(Storage::kLog8) == 3,
+                "a value has 4, 2 or 1 bytes");
+  const uint64_t bytes = (uint64_t{rows} * row) << shift;
+  if (bytes <= section->bytes) {
+    const uint8_t* const values = section->data;
+    const uint8_t* const end = values + bytes;
+    section->data = end;
+    section->bytes -= static_cast<uint32_t>(bytes);
+    if (storage == Storage::kLog8) return values;
+    const uint32_t exponent = storage == Storage::kF32 ? 0x7f800000U : 0x7c00U;
+    for (const uint8_t* v = values;; v += size_t{1} << shift) {
+      if (v == end) return values;
+      const uint32_t bits =
+          storage == Storage::kF32 ? *at<uint32_t>(v) : *at<uint16_t>(v);
+      if ((bits & exponent) == exponent) break;
+    }
   }
-  return true;
+  *section = {nullptr, 0};
+  return nullptr;
 }
 
-// Whether `array` (data following a record of `record` bytes) fills `section`
-// exactly and every value is finite.
-bool check_array(const Section& section,
-                 uint32_t record,
-                 const StoredArray& array) {
-  uint32_t width = 1;
-  if (array.storage == Storage::kF32) width = 4;
-  if (array.storage == Storage::kF16) width = 2;
-  if (uint64_t{record} + uint64_t{array.count} * width != section.bytes) {
+// Whether all of a section has been taken, and all of it was good.
+bool is_finished(const Section& section) {
+  return section.data != nullptr && section.bytes == 0;
+}
+
+// Points `array` at its values, which must be all that is left.
+bool take_array(Section* section, StoredArray* array) {
+  const uint32_t storage = static_cast<uint32_t>(array->storage);
+  if (storage < 1 || storage > 3) return false;
+  const int exponent = array->log8_exponent;
+  const bool log8 = array->storage == Storage::kLog8;
+  if (exponent < (log8 ? kLog8MinExponent : 0) ||
+      exponent > (log8 ? kLog8MaxExponent : 0)) {
     return false;
   }
-  switch (array.storage) {
-    case Storage::kF32:
-      return array.log8_exponent == 0 &&
-             all_finite<uint32_t>(array.data, array.count, 0x7f800000U);
-    case Storage::kF16:
-      return array.log8_exponent == 0 &&
-             all_finite<uint16_t>(array.data, array.count, 0x7c00U);
-    case Storage::kLog8:
-      return array.log8_exponent >= kLog8MinExponent &&
-             array.log8_exponent <= kLog8MaxExponent;
-  }
-  return false;
+  array->data = take_values(section, 1, array->count, array->storage);
+  return is_finished(*section);
 }
-
-bool in_count_range(uint32_t n) { return n >= 1 && n <= kMaxCapsuleCount; }
 
 // Plans the network again: what the file says must be what the planner gives,
 // byte for byte.
-bool read_network(const Section& section, Network* network) {
-  const NetworkRecord& r = *at<NetworkRecord>(section.data);
-  if (section.bytes != sizeof r + uint32_t{r.n_layers} * sizeof(Layer)) {
-    return false;
-  }
-  const Layer* layers = at<Layer>(section.data + sizeof r);
-  NetworkPlanner planner(r.in_c, r.in_h, r.in_w);
+bool read_network(Section* section, Network* network) {
+  const NetworkRecord& r = take_record<NetworkRecord>(section);
+  if (section->bytes != uint32_t{r.n_layers} * sizeof(Layer)) return false;
+  const Layer* const layers = at<Layer>(section->data);
+  NetworkPlanner planner(r.in_c, r.in_h, r.in_w, network);
   for (uint32_t i = 0; i < r.n_layers; ++i) {
-    Layer layer = layers[i];
-    if (planner.add(&layer) != Status::kOk ||
-        memcmp(&layer, &layers[i], sizeof layer) != 0) {
-      return false;
-    }
+    if (planner.add_stored(layers[i]) != Status::kOk) return false;
   }
-  return planner.finish(layers, static_cast<LossOp>(r.loss), network) ==
-             Status::kOk &&
-         r.transductive == network->transductive &&
-         r.n_tensors == network->n_tensors && r.n_params == network->n_params;
+  return planner.finish(layers, static_cast<LossOp>(r.loss)) == Status::kOk &&
+         ((r.transductive ^ network->transductive) |
+          (r.n_tensors ^ network->n_tensors) |
+          (r.n_params ^ network->n_params)) == 0;
 }
 
-bool read_init(const Section& section, uint32_t n_params, StoredArray* init) {
-  const InitRecord& r = *at<InitRecord>(section.data);
-  *init = {
-      static_cast<Storage>(r.storage), 0, r.count, section.data + sizeof r};
-  return init->storage != Storage::kLog8 && r.count == n_params &&
-         (r.reserved[0] | r.reserved[1] | r.reserved[2] | r.reserved2[0] |
-          r.reserved2[1]) == 0 &&
-         check_array(section, sizeof r, *init);
+bool read_init(Section* section, uint32_t n_params, StoredArray* init) {
+  const InitRecord& r = take_record<InitRecord>(section);
+  init->storage = static_cast<Storage>(r.storage);
+  init->log8_exponent = 0;
+  init->count = n_params;
+  return init->storage != Storage::kLog8 &&
+         ((r.count ^ n_params) | r.reserved[0] | r.reserved[1] | r.reserved[2] |
+          r.reserved2[0] | r.reserved2[1]) == 0 &&
+         take_array(section, init);
 }
 
-bool read_rule(const Section& section,
+bool read_rule(Section* section,
                const Network& network,
                Rule* rule,
                StoredArray* rates) {
-  const RuleRecord& r = *at<RuleRecord>(section.data);
+  const RuleRecord& r = take_record<RuleRecord>(section);
   const RuleOp op = static_cast<RuleOp>(r.op);
   if (op != RuleOp::kSgd && op != RuleOp::kLslr && op != RuleOp::kMetaSgd) {
     return false;
   }
   *rule = make_rule(op, r.steps, network);
-  *rates = {static_cast<Storage>(r.storage),
-            r.log8_exponent,
-            r.n_phi,
-            section.data + sizeof r};
-  return r.steps >= 1 && r.reserved == 0 && r.n_phi == rule->n_phi &&
-         r.n_state_per_param == rule->n_state_per_param &&
-         check_array(section, sizeof r, *rates);
+  rates->storage = static_cast<Storage>(r.storage);
+  rates->log8_exponent = r.log8_exponent;
+  rates->count = r.n_phi;
+  return r.steps != 0 &&
+         (r.reserved | (r.n_phi ^ rule->n_phi) |
+          (r.n_state_per_param ^ rule->n_state_per_param)) == 0 &&
+         take_array(section, rates);
+}
+
+// Three counts, each 1 to that of `most`; a golden episode starts with the
+// same record.
+__attribute__((noinline)) bool check_counts(const LimitsRecord& r,
+                                            const Limits& most) {
+  return r.support_max - 1 < most.support_max &&
+         r.predict_max - 1 < most.predict_max && r.steps - 1 < most.steps &&
+         r.reserved == 0;
 }
 
 bool read_limits(const Section& section, const Rule& rule, Limits* limits) {
   const LimitsRecord& r = *at<LimitsRecord>(section.data);
-  *limits = {r.support_max, r.predict_max, r.steps};
-  return section.bytes == sizeof r && r.reserved == 0 &&
-         in_count_range(r.support_max) && in_count_range(r.predict_max) &&
-         in_count_range(r.steps) &&
-         (rule.op != RuleOp::kLslr || r.steps <= rule.steps);
+  Limits most = {kMaxCapsuleCount, kMaxCapsuleCount, kMaxCapsuleCount};
+  if (rule.op == RuleOp::kLslr) most.steps = rule.steps;
+  limits->support_max = r.support_max;
+  limits->predict_max = r.predict_max;
+  limits->steps = r.steps;
+  return section.bytes == sizeof r && check_counts(r, most);
 }
 
-bool read_golden(const Section& section,
-                 const Network& network,
-                 const Limits& limits,
-                 Golden* golden) {
-  if (section.bytes < sizeof(GoldenRecord)) return false;
-  const GoldenRecord& r = *at<GoldenRecord>(section.data);
-  if (r.reserved != 0 || r.reserved2 != 0 || !in_count_range(r.n_support) ||
-      !in_count_range(r.n_query) || !in_count_range(r.steps) ||
-      r.n_support > limits.support_max || r.steps > limits.steps ||
-      (network.transductive != 0 && r.n_query > limits.predict_max)) {
-    return false;
-  }
-  // Counts are at most 2^16 and sizes at most 2^26: no overflow in 64 bits.
+// Bounds and values of a golden episode; golden_episode() knows what lies
+// where.
+bool check_golden(Section* section, const Network& network, Limits most) {
+  if (section->bytes < sizeof(GoldenRecord)) return false;
+  const LimitsRecord& counts = *at<LimitsRecord>(section->data);
+  const GoldenRecord& r = take_record<GoldenRecord>(section);
+  static_assert(
+      offsetof(GoldenRecord, reserved) == offsetof(LimitsRecord, reserved),
+      "a golden record starts with three counts");
+  if (network.transductive == 0) most.predict_max = kMaxCapsuleCount;
+  if (!check_counts(counts, most) || r.reserved2 != 0) return false;
+  // Each array follows the one before it: neighbours are taken together.
   const bool has_labels = network.loss == LossOp::kSoftmaxCrossEntropy;
-  const uint64_t n_support_x = uint64_t{r.n_support} * network.n_in;
-  const uint64_t n_targets =
-      has_labels ? 0 : uint64_t{r.n_support} * network.n_out;
-  const uint64_t n_query_x = uint64_t{r.n_query} * network.n_in;
-  const uint64_t n_outputs = uint64_t{r.n_query} * network.n_out;
-  const uint64_t n_floats =
-      n_support_x + n_targets + n_query_x + r.steps + n_outputs;
-  const uint32_t n_labels = has_labels ? r.n_support : 0;
-  if (sizeof r + 4 * n_floats + 2 * n_labels != section.bytes) return false;
-
-  const float* floats = at<float>(section.data + sizeof r);
-  if (!all_finite<uint32_t>(
-          floats, static_cast<uint32_t>(n_floats), 0x7f800000U)) {
-    return false;
+  const uint32_t n_out = network.n_out;
+  const uint32_t n_both = network.n_in + n_out;
+  take_values(
+      section, r.n_support, has_labels ? network.n_in : n_both, Storage::kF32);
+  take_values(section, r.n_query, n_both, Storage::kF32);
+  take_values(section, r.steps, 1, Storage::kF32);
+  if (has_labels) {
+    // Two bytes each, of which any value is a number.
+    const uint16_t* const labels =
+        at<uint16_t>(take_values(section, r.n_support, 2, Storage::kLog8));
+    if (labels == nullptr) return false;
+    for (uint32_t i = 0; i < r.n_support; ++i) {
+      if (labels[i] >= n_out) return false;
+    }
   }
-  golden->n_support = r.n_support;
-  golden->n_query = r.n_query;
-  golden->steps = r.steps;
-  golden->parameter_hash = r.parameter_hash;
-  golden->support_x = floats;
-  floats += n_support_x;
-  golden->support_targets = has_labels ? nullptr : floats;
-  floats += n_targets;
-  golden->query_x = floats;
-  floats += n_query_x;
-  golden->losses = reinterpret_cast<const uint32_t*>(floats);
-  floats += r.steps;
-  golden->outputs = reinterpret_cast<const uint32_t*>(floats);
-  floats += n_outputs;
-  const uint16_t* labels = reinterpret_cast<const uint16_t*>(floats);
-  golden->support_labels = has_labels ? labels : nullptr;
-  for (uint32_t i = 0; i < n_labels; ++i) {
-    if (labels[i] >= network.n_out) return false;
-  }
-  return true;
+  return is_finished(*section);
 }
 
-// Finds the sections of a file whose checksums hold.
+// Finds the sections, by type - 1, of a file whose checksums hold.
 Status find_sections(const uint8_t* bytes,
                      const CapsuleHeader& header,
                      Section* sections) {
@@ -221,8 +228,8 @@ Status find_sections(const uint8_t* bytes,
     const uint32_t padding = (0U - end) & (kCapsuleAlignment - 1);
     if (!all_zero(bytes + end, padding)) return Status::kBadCapsule;
     end += padding;
-    if (e.type < kSectionTypes) {
-      sections[e.type] = {bytes + e.offset, e.bytes};
+    if (e.type <= kSectionTypes) {
+      sections[e.type - 1] = {bytes + e.offset, e.bytes};
     } else if ((e.flags & kSectionRequired) != 0) {
       return Status::kMissingSection;
     }
@@ -251,7 +258,7 @@ uint64_t fnv1a(const void* bytes, size_t n_bytes, uint64_t hash) {
   return hash;
 }
 
-Status read_capsule(const void* bytes, size_t n_bytes, Capsule* capsule) {
+Status parse_capsule(const void* bytes, size_t n_bytes, Capsule* capsule) {
   if (bytes == nullptr || capsule == nullptr) return Status::kBadArgument;
   if (reinterpret_cast<uintptr_t>(bytes) % kCapsuleAlignment != 0) {
     return Status::kMisaligned;
@@ -283,41 +290,73 @@ Status read_capsule(const void* bytes, size_t n_bytes, Capsule* capsule) {
   Section sections[kSectionTypes] = {};
   const Status found = find_sections(file, header, sections);
   if (found != Status::kOk) return found;
-  const auto section = [&sections](SectionType type) -> const Section& {
-    return sections[static_cast<uint16_t>(type)];
+  const auto section = [&sections](SectionType type) {
+    return &sections[static_cast<uint16_t>(type) - 1];
   };
   // The four that every capsule has, each at least one record long.
+  uint64_t hash = fnv1a(nullptr, 0);
   for (uint32_t type = 1; type <= static_cast<uint32_t>(SectionType::kLimits);
        ++type) {
-    if (sections[type].data == nullptr) return Status::kMissingSection;
-    if (sections[type].bytes < 16) return Status::kBadCapsule;
-  }
-  uint64_t hash = fnv1a(nullptr, 0);
-  for (uint32_t type = 1; type <= static_cast<uint32_t>(SectionType::kRule);
-       ++type) {
-    hash = fnv1a(sections[type].data, sections[type].bytes, hash);
+    const Section& s = sections[type - 1];
+    if (s.data == nullptr) return Status::kMissingSection;
+    if (s.bytes < 16) return Status::kBadCapsule;
+    if (type <= static_cast<uint32_t>(SectionType::kRule)) {
+      hash = fnv1a(s.data, s.bytes, hash);
+    }
   }
 
-  Capsule c = {};
+  Capsule& c = *capsule;
+  Section* const golden = section(SectionType::kGolden);
+  c.golden_record = at<GoldenRecord>(golden->data);
   if (hash != header.model_hash ||
       !read_network(section(SectionType::kNetwork), &c.network) ||
       !read_init(section(SectionType::kInit), c.network.n_params, &c.init) ||
       !read_rule(section(SectionType::kRule), c.network, &c.rule, &c.rates) ||
-      !read_limits(section(SectionType::kLimits), c.rule, &c.limits)) {
+      !read_limits(*section(SectionType::kLimits), c.rule, &c.limits) ||
+      (golden->data != nullptr && !check_golden(golden, c.network, c.limits))) {
     return Status::kBadCapsule;
   }
-  const Section& golden = section(SectionType::kGolden);
-  if (golden.data != nullptr &&
-      !read_golden(golden, c.network, c.limits, &c.golden)) {
-    return Status::kBadCapsule;
-  }
-  const Section& provenance = section(SectionType::kProvenance);
+  const Section& provenance = *section(SectionType::kProvenance);
   c.model_hash = hash;
   c.provenance = reinterpret_cast<const char*>(provenance.data);
   c.provenance_bytes = provenance.bytes;
   c.total_bytes = total;
-  *capsule = c;
   return Status::kOk;
+}
+
+Golden golden_episode(const Capsule& capsule) {
+  Golden g = {};
+  if (capsule.golden_record == nullptr) return g;
+  const GoldenRecord& r = *capsule.golden_record;
+  const Network& network = capsule.network;
+  g.n_support = r.n_support;
+  g.n_query = r.n_query;
+  g.steps = r.steps;
+  g.parameter_hash = r.parameter_hash;
+  const float* values = at<float>(&r + 1);
+  g.support_x = values;
+  values += size_t{r.n_support} * network.n_in;
+  const bool has_labels = network.loss == LossOp::kSoftmaxCrossEntropy;
+  if (!has_labels) {
+    g.support_targets = values;
+    values += size_t{r.n_support} * network.n_out;
+  }
+  g.query_x = values;
+  values += size_t{r.n_query} * network.n_in;
+  g.losses = reinterpret_cast<const uint32_t*>(values);
+  values += r.steps;
+  g.outputs = reinterpret_cast<const uint32_t*>(values);
+  values += size_t{r.n_query} * network.n_out;
+  if (has_labels) g.support_labels = reinterpret_cast<const uint16_t*>(values);
+  return g;
+}
+
+Status read_capsule(const void* bytes, size_t n_bytes, Capsule* capsule) {
+  if (capsule == nullptr) return Status::kBadArgument;
+  Capsule parsed;
+  const Status status = parse_capsule(bytes, n_bytes, &parsed);
+  if (status == Status::kOk) *capsule = parsed;
+  return status;
 }
 
 }  // namespace fewstep

@@ -29,8 +29,8 @@ using same_bits::EpisodeHash;
 /// inputs halved, so that no lane's work is another's.
 struct Support {
   Support(const Capsule& capsule, int golden_lane)
-      : n(capsule.golden.n_support) {
-    const Golden& golden = capsule.golden;
+      : n(golden_episode(capsule).n_support) {
+    const Golden golden = golden_episode(capsule);
     const uint32_t n_in = capsule.network.n_in;
     const uint32_t n_out = capsule.network.n_out;
     EpisodeShape shape = {};
@@ -59,7 +59,7 @@ struct Support {
 
 EpisodeHash hash_lane(const Capsule& capsule, int l) {
   const Network& network = capsule.network;
-  const Golden& golden = capsule.golden;
+  const Golden golden = golden_episode(capsule);
   const std::vector<float> theta = decode_init(capsule);
   const std::vector<float> phi = decode_rates(capsule);
   const Support support(capsule, l);

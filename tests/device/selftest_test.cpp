@@ -107,7 +107,7 @@ TEST_P(Selftest, RefusesAnyOtherBit) {
           << "byte " << at << ", bit " << bit;
     }
   };
-  const Golden& golden = loaded_->capsule.golden;
+  const Golden golden = golden_episode(loaded_->capsule);
   expect_failed(golden.losses, golden.steps * sizeof(float));
   expect_failed(
       golden.outputs,

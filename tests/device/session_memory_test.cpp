@@ -140,8 +140,9 @@ SmallCapsule random_network(uint32_t seed) {
     return static_cast<uint16_t>(from + (z ^ (z >> 31)) % (to - from + 1));
   };
   const uint16_t shape[3] = {random(1, 4), random(1, 7), random(1, 7)};
-  NetworkPlanner planner(shape[0], shape[1], shape[2]);
   SmallCapsule small;
+  CapsuleContents& c = small.contents;
+  NetworkPlanner planner(shape[0], shape[1], shape[2], &c.network);
   const uint32_t n_layers = random(1, 7);
   while (small.layers.size() < n_layers) {
     Layer layer = {};
@@ -155,11 +156,10 @@ SmallCapsule random_network(uint32_t seed) {
     // A choice that does not fit the shape at hand is made again.
     if (planner.add(&layer) == Status::kOk) small.layers.push_back(layer);
   }
-  CapsuleContents& c = small.contents;
   const LossOp loss = random(0, 1) == 0 ? LossOp::kMeanSquaredError
                                         : LossOp::kSoftmaxCrossEntropy;
   for (;;) {
-    const Status status = planner.finish(small.layers.data(), loss, &c.network);
+    const Status status = planner.finish(small.layers.data(), loss);
     if (status == Status::kOk) break;
     // No parameter yet, or one class: a dense layer settles both.
     Layer layer = {};

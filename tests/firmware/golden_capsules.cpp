@@ -300,16 +300,15 @@ void write_episode(const Case& c,
 }
 
 void write_case(Case c, const std::filesystem::path& folder, bool spoil) {
-  NetworkPlanner planner(c.c, c.h, c.w);
+  host::CapsuleContents contents;
+  NetworkPlanner planner(c.c, c.h, c.w, &contents.network);
   for (Layer& layer : c.layers) {
     if (planner.add(&layer) != Status::kOk) {
       throw host::Error(host::Exit::kInternal,
                         std::string(c.name) + ": " + planner.error());
     }
   }
-  host::CapsuleContents contents;
-  require(planner.finish(c.layers.data(), c.loss, &contents.network),
-          planner.error());
+  require(planner.finish(c.layers.data(), c.loss), planner.error());
   const Network& network = contents.network;
 
   Values values;

@@ -242,12 +242,12 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"WindowTooBig",
                 "{op = \"max_pool\"}",
                 "{op = \"max_pool\", kernel = 30}",
-                "r.toml:16: network.layers.3 (max_pool): max_pool's kernel "
+                "r.toml:16: network.layers.3 (max_pool): the kernel "
                 "exceeds its input; its input is 8x14x14"},
         Refusal{"GroupsDoNotDivide",
                 "groups = 4",
                 "groups = 3",
-                "network.layers.1 (group_norm): group_norm needs groups that "
+                "network.layers.1 (group_norm): needs groups that "
                 "divide the channels"},
         Refusal{"InputAgainstSize",
                 "[1, 28, 28]",

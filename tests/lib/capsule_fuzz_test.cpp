@@ -80,7 +80,7 @@ void check_accepted(const CapsuleBytes& file, const Capsule& c) {
   EXPECT_TRUE(c.limits.steps >= 1 && c.limits.steps <= 0xffff);
   if (c.provenance != nullptr) touch(file, c.provenance, c.provenance_bytes);
 
-  const Golden& g = c.golden;
+  const Golden g = golden_episode(c);
   if (g.n_support == 0) return;
   touch(file, g.support_x, uint64_t{g.n_support} * n.n_in * 4);
   touch(file, g.query_x, uint64_t{g.n_query} * n.n_in * 4);
@@ -134,10 +134,11 @@ bool run_accepted(const CapsuleBytes& file, const Capsule& c) {
     EXPECT_EQ(session.predict(x.data(), options.max_predict, outputs.data()),
               Status::kOk);
   }
-  if (c.golden.n_support == 0) return true;
+  const Golden golden = golden_episode(c);
+  if (golden.n_support == 0) return true;
   EXPECT_EQ(selftest_bytes(c, &n_bytes), Status::kOk);
-  if (n_bytes > kMost || c.golden.n_support > 100 || c.golden.steps > 100 ||
-      c.golden.n_query > 100) {
+  if (n_bytes > kMost || golden.n_support > 100 || golden.steps > 100 ||
+      golden.n_query > 100) {
     return false;
   }
   arena = CapsuleBytes(n_bytes);

@@ -105,11 +105,12 @@ TEST(Capsule, ReadsBackWhatWasWritten) {
   EXPECT_EQ(c.limits.predict_max, 4U);
   EXPECT_EQ(c.limits.steps, 2U);
   EXPECT_EQ(std::string(c.provenance, c.provenance_bytes), w.provenance);
-  EXPECT_EQ(c.golden.n_support, 3U);
-  EXPECT_EQ(c.golden.n_query, 2U);
-  EXPECT_EQ(c.golden.support_labels[2], 2);
-  EXPECT_EQ(c.golden.support_targets, nullptr);
-  EXPECT_EQ(c.golden.parameter_hash, w.golden->parameter_hash);
+  const Golden golden = golden_episode(c);
+  EXPECT_EQ(golden.n_support, 3U);
+  EXPECT_EQ(golden.n_query, 2U);
+  EXPECT_EQ(golden.support_labels[2], 2);
+  EXPECT_EQ(golden.support_targets, nullptr);
+  EXPECT_EQ(golden.parameter_hash, w.golden->parameter_hash);
 }
 
 TEST(Capsule, DecodesAndEncodesToTheSameBytes) {
@@ -136,7 +137,7 @@ TEST(Capsule, WithoutGoldenAndProvenanceSaysSo) {
   const CapsuleBytes file = encode_capsule(small.contents);
   Capsule c;
   ASSERT_EQ(read(file, &c), Status::kOk);
-  EXPECT_EQ(c.golden.n_support, 0U);
+  EXPECT_EQ(golden_episode(c).n_support, 0U);
   EXPECT_EQ(c.provenance, nullptr);
 }
 

@@ -61,9 +61,11 @@ inline std::string describe(const Case& c, uint32_t n) {
 }
 
 inline Layer planned(const Case& c) {
+  Network network;
   NetworkPlanner planner(static_cast<uint16_t>(c.input.c),
                          static_cast<uint16_t>(c.input.h),
-                         static_cast<uint16_t>(c.input.w));
+                         static_cast<uint16_t>(c.input.w),
+                         &network);
   Layer l = chosen(c.spec);
   EXPECT_EQ(planner.add(&l), Status::kOk) << planner.error();
   return l;

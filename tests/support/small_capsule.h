@@ -61,7 +61,8 @@ inline SmallCapsule make_small_capsule(std::initializer_list<uint16_t> shape,
                                        uint16_t steps) {
   SmallCapsule small;
   const uint16_t* in = shape.begin();
-  NetworkPlanner planner(in[0], in[1], in[2]);
+  CapsuleContents& c = small.contents;
+  NetworkPlanner planner(in[0], in[1], in[2], &c.network);
   for (const LayerChoice& choice : list) {
     Layer layer = {};
     layer.op = choice.op;
@@ -75,8 +76,7 @@ inline SmallCapsule make_small_capsule(std::initializer_list<uint16_t> shape,
     }
     small.layers.push_back(layer);
   }
-  CapsuleContents& c = small.contents;
-  if (planner.finish(small.layers.data(), loss, &c.network) != Status::kOk) {
+  if (planner.finish(small.layers.data(), loss) != Status::kOk) {
     throw std::logic_error(planner.error());
   }
   c.theta = small_values(c.network.n_params, 1);

@@ -80,12 +80,13 @@ struct TestNetwork {
       : input(shape), specs(chosen_specs) {
     NetworkPlanner planner(static_cast<uint16_t>(shape.c),
                            static_cast<uint16_t>(shape.h),
-                           static_cast<uint16_t>(shape.w));
+                           static_cast<uint16_t>(shape.w),
+                           &network);
     for (const reference::Spec& s : specs) {
       layers.push_back(chosen(s));
       EXPECT_EQ(planner.add(&layers.back()), Status::kOk) << planner.error();
     }
-    EXPECT_EQ(planner.finish(layers.data(), loss, &network), Status::kOk)
+    EXPECT_EQ(planner.finish(layers.data(), loss), Status::kOk)
         << planner.error();
   }
   TestNetwork(const TestNetwork&) = delete;

@@ -75,7 +75,7 @@ Json describe(const host::CapsuleFile& file) {
   json["limits"] = {{"support_max", c.limits.support_max},
                     {"predict_max", c.limits.predict_max},
                     {"steps", c.limits.steps}};
-  json["golden"] = c.golden.n_support != 0;
+  json["golden"] = c.golden_record != nullptr;
   Json arenas = Json::array();
   for (const ArenaSize& arena : arena_sizes(c)) {
     arenas.push_back({{"tile", arena.tile}, {"bytes", arena.bytes}});
@@ -141,11 +141,12 @@ void print(const std::string& path, const host::CapsuleFile& file) {
   } else {
     fmt::print("transductive    no: each example is predicted alone\n");
   }
-  if (c.golden.n_support != 0) {
+  if (c.golden_record != nullptr) {
+    const Golden golden = golden_episode(c);
     fmt::print("golden episode  {} support and {} query examples, steps {}\n",
-               c.golden.n_support,
-               c.golden.n_query,
-               c.golden.steps);
+               golden.n_support,
+               golden.n_query,
+               golden.steps);
   } else {
     fmt::print("golden episode  none\n");
   }

@@ -39,6 +39,8 @@ struct Limits {
   uint32_t steps;  ///< Recommended gradient steps, 1..rule.steps for lslr.
 };
 
+struct GoldenRecord;
+
 /// A recorded episode and the bits it must give: FORMAT.md, "golden".
 struct Golden {
   uint32_t n_support;  ///< 0: the capsule carries none.
@@ -61,7 +63,7 @@ struct Capsule {
   Rule rule;
   StoredArray rates;  ///< phi, [rule.n_phi].
   Limits limits;
-  Golden golden;
+  const GoldenRecord* golden_record;  ///< golden_episode() reads it; or null.
   uint64_t model_hash;     ///< Of network, initialization and rule sections.
   const char* provenance;  ///< UTF-8 JSON, not zero-terminated; null if none.
   uint32_t provenance_bytes;
@@ -93,6 +95,13 @@ struct Capsule {
 /// @retval kBadCapsule      Contents contradict each other.
 /// On any failure `*capsule` is unchanged.
 Status read_capsule(const void* bytes, size_t n_bytes, Capsule* capsule);
+
+/// The same for a caller with nothing to lose: on failure `*capsule` holds
+/// anything. Smaller by a copy of a Capsule.
+Status parse_capsule(const void* bytes, size_t n_bytes, Capsule* capsule);
+
+/// The golden episode of a verified capsule.
+Golden golden_episode(const Capsule& capsule);
 
 /// CRC-32 (IEEE 802.3, reflected 0xEDB88320, as in zlib and PNG) of `bytes`,
 /// continuing from `crc` (0 to start).

@@ -27,7 +27,7 @@ enum class SectionType : uint16_t {
   kGolden = 5,
   kProvenance = 6,
 };
-constexpr uint32_t kSectionTypes = 7;  ///< One more than the largest known.
+constexpr uint32_t kSectionTypes = 6;  ///< Known ones, from 1.
 
 /// SectionEntry::flags: a reader that does not know the section must refuse.
 constexpr uint16_t kSectionRequired = 1;

@@ -91,6 +91,37 @@ struct Network {
   uint32_t out_offset;         ///< Activation offset of the outputs.
 };
 
+/// Why NetworkPlanner refused. Firmware links these numbers only; to_string()
+/// has the sentences.
+enum class PlanError : uint8_t {
+  kNone,
+  kNullPointer,
+  kNoInput,
+  kLayers,
+  kUnknownLayer,
+  kUnits,
+  kKernel,
+  kStride,
+  kPoolStride,
+  kPad,
+  kKernelTooBig,
+  kOutputTooBig,
+  kGroups,
+  kChannels,
+  kInputs,
+  kOutputs,
+  kFlatten,
+  kParameters,
+  kActivations,
+  kNoParameters,
+  kUnknownLoss,
+  kClasses,
+};
+
+/// What an error means, for messages: "the kernel exceeds its input"; never
+/// null, empty for kNone.
+const char* to_string(PlanError error);
+
 /// Derives shapes, offsets and the activation plan, one layer after another.
 ///
 /// Activations (relu, tanh) run in the storage of their input: their
@@ -99,8 +130,9 @@ struct Network {
 /// other layer gets storage of its own.
 class NetworkPlanner {
  public:
-  /// Starts a network over examples of shape [c][h][w].
-  NetworkPlanner(uint16_t c, uint16_t h, uint16_t w);
+  /// Starts `network` over examples of shape [c][h][w]. Until finish() it is
+  /// under construction and the planner's alone.
+  NetworkPlanner(uint16_t c, uint16_t h, uint16_t w, Network* network);
 
   /// Fills the derived fields of `layer` from its chosen ones (op, kernel,
   /// stride, pad, groups, and out_c for dense and conv2d).
@@ -111,33 +143,29 @@ class NetworkPlanner {
   ///                       planner are unchanged.
   Status add(Layer* layer);
 
+  /// Adds a layer that add() completed elsewhere.
+  ///
+  /// @retval kOk           Every byte is what add() would make of it.
+  /// @retval kBadArgument  It is not; this planner is of no more use.
+  Status add_stored(const Layer& layer);
+
   /// Completes the network of the layers added so far, which the caller keeps
   /// at `layers`.
   ///
-  /// @retval kOk           `*network` is written.
+  /// @retval kOk           The network is complete.
   /// @retval kBadArgument  No layer, no parameter, or one output under
   ///                       cross-entropy; error() says which.
-  Status finish(const Layer* layers, LossOp loss, Network* network);
+  Status finish(const Layer* layers, LossOp loss);
 
   /// What was wrong with the last refused call; static, never null.
-  const char* error() const { return error_; }
+  const char* error() const { return to_string(error_); }
 
  private:
-  Status refuse(const char* why);
+  PlanError derive(const Layer& chosen, Layer* layer);
 
-  const char* error_ = "";
-  uint16_t in_[3];     // Shape of the network's input.
-  uint16_t shape_[3];  // Shape of the current output.
-  uint16_t n_layers_ = 0;
-  uint16_t first_param_layer_ = 0;
-  uint16_t n_tensors_ = 0;
-  uint8_t transductive_ = 0;
-  uint8_t activation_ = 0;           // Held by the current output's storage.
-  uint32_t offset_ = kNetworkInput;  // Of the current output.
-  uint32_t n_params_ = 0;
-  uint32_t n_act_ = 0;
-  uint32_t n_aux_example_ = 0;
-  uint32_t n_aux_batch_ = 0;
+  PlanError error_ = PlanError::kNone;
+  uint16_t shape_[3];  // Of the current output.
+  Network& network_;
 };
 
 /// Name used by recipes and reports, e.g. "conv2d"; never null.

@@ -57,7 +57,7 @@ EpisodeHash hash_episode(fewstep::Bytes bytes,
                          uint32_t tile) {
   fewstep::SessionOptions options;
   options.tile = tile;
-  const fewstep::Golden& golden = capsule.golden;
+  const fewstep::Golden golden = fewstep::golden_episode(capsule);
   options.max_predict = golden.n_query;
   fewstep::Session session;
   require(session.open(
@@ -98,7 +98,7 @@ int main() {
     Capsule capsule;
     require(read_capsule(bytes.data, bytes.size, &capsule), "read_capsule");
     const EpisodeHash hash = hash_episode(bytes, capsule, 1);
-    const uint32_t tiles[] = {2, 4, capsule.golden.n_support};
+    const uint32_t tiles[] = {2, 4, golden_episode(capsule).n_support};
     for (const uint32_t tile : tiles) {
       if (hash_episode(bytes, capsule, tile).value() != hash.value()) {
         port_print("error: another tile gives other bits: ");

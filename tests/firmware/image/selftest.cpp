@@ -68,7 +68,7 @@ int main() {
     port_print(" ");
     fewstep::Capsule capsule;
     if (read_capsule(bytes.data, bytes.size, &capsule) == Status::kOk) {
-      print_hash(capsule.golden.parameter_hash);
+      print_hash(golden_episode(capsule).parameter_hash);
     }
     port_print("\n");
     if (status != Status::kOk) exit_status = 1;
