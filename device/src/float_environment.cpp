@@ -7,33 +7,48 @@
 namespace fewstep {
 namespace {
 
-// A value the compiler cannot compute with: the processor must.
-float opaque(float x) {
-  volatile float v = x;
-  return v;
-}
+struct Check {
+  float a, b;
+  uint32_t expected;  // The result's bits, so that nothing compares subnormals.
+};
+
+// Sums, products, a fused fma(a, a, b), a quotient, a square root of a.
+constexpr uint32_t kSums = 2;
+constexpr uint32_t kProducts = 2;
+constexpr Check kChecks[] = {
+    // Ties go to the even neighbour: down from 1 (not so when rounding upwards
+    // or away from zero), up from 1 + 2^-23 (not so downwards or to zero).
+    {1.0F, 0x1p-24F, 0x3f800000U},
+    {0x1.000002p0F, 0x1p-24F, 0x3f800002U},
+    // Subnormal results and operands survive.
+    {0x1p-126F, 0.5F, 0x00400000U},
+    {0x1p-127F, 2.0F, 0x00800000U},
+    // (1 + 2^-12)^2 = 1 + 2^-11 + 2^-24: the last term lives in one rounding
+    // only.
+    {0x1.001p0F, -0x1.002p0F, 0x33800000U},
+    {1.0F, 3.0F, 0x3eaaaaabU},
+    {0x1.fffffep-1F, 0.0F, 0x3f7fffffU},
+};
 
 }  // namespace
 
 bool float_environment_is_ieee() {
-  const float one = opaque(1.0F);
-  const float half_ulp = opaque(0x1p-24F);
-  const float odd = opaque(1.0F + 0x1p-23F);
-  // Ties go to the even neighbour: down from 1, up from 1 + 2^-23.
-  const bool nearest_even =
-      one + half_ulp == 1.0F && odd + half_ulp == 1.0F + 0x1p-22F &&
-      -one - half_ulp == -1.0F && one + opaque(0x1.8p-24F) == odd;
-  // Subnormal results and operands survive.
-  const float tiny = opaque(0x1p-126F) * opaque(0.5F);
-  const bool subnormals =
-      to_bits(tiny) == 0x00400000U && opaque(tiny) * opaque(2.0F) == 0x1p-126F;
-  // (1 + 2^-12)^2 = 1 + 2^-11 + 2^-24: the last term lives in one rounding
-  // only.
-  const float a = opaque(1.0F + 0x1p-12F);
-  const bool fused = fma(a, a, opaque(-(1.0F + 0x1p-11F))) == 0x1p-24F;
-  const bool exact = sqrt(opaque(0x1.fffffep-1F)) == 0x1.fffffep-1F &&
-                     one / opaque(3.0F) == 0x1.555556p-2F;
-  return nearest_even && subnormals && fused && exact;
+  // The compiler cannot compute with what it cannot see: the processor must.
+  const Check* volatile hidden = kChecks;
+  const Check* c = hidden;
+  uint32_t wrong = 0;
+  for (uint32_t i = 0; i < kSums; ++i, ++c) {
+    wrong |= to_bits(c->a + c->b) ^ c->expected;
+  }
+  for (uint32_t i = 0; i < kProducts; ++i, ++c) {
+    wrong |= to_bits(c->a * c->b) ^ c->expected;
+  }
+  wrong |= to_bits(fma(c->a, c->a, c->b)) ^ c->expected;
+  ++c;
+  wrong |= to_bits(c->a / c->b) ^ c->expected;
+  ++c;
+  wrong |= to_bits(sqrt(c->a)) ^ c->expected;
+  return wrong == 0;
 }
 
 }  // namespace fewstep

@@ -17,11 +17,10 @@ namespace fewstep {
 
 enum class OpKind : uint8_t { kLayer, kLoss, kRule };
 
-/// A layer operation's kernels for one weight view.
+/// A layer operation's kernels for one weight view, by pass.
+enum Pass : uint32_t { kForward, kWeightGradient, kInputGradient };
 struct LayerKernels {
-  void (*forward)(const LayerCall<float>&);
-  void (*weight_gradient)(const LayerCall<float>&);
-  void (*input_gradient)(const LayerCall<float>&);
+  void (*run[3])(const LayerCall<float>&);
 };
 
 using LossKernel = void (*)(const LossCall<float>&);
@@ -56,33 +55,52 @@ inline const fewstep_op* find_op(const fewstep_op* const* list,
   return nullptr;
 }
 
+/// Weights whose storage is known at run time only, so that one instance of the
+/// inner loop serves both; the kernels behind the table are typed.
+struct StoredView {
+  using Value = float;
+  const void* data;
+  bool f16;
+
+  FEWSTEP_INLINE float operator()(uint32_t i) const {
+    return f16 ? F16View::from(raw())(i) : PlainView<float>::from(raw())(i);
+  }
+  FEWSTEP_INLINE StoredView at(uint32_t offset) const {
+    const size_t bytes = size_t{offset} << (f16 ? 1 : 2);
+    return {static_cast<const uint8_t*>(data) + bytes, f16};
+  }
+  /// A tangent, which floats have not, stands for f16.
+  FEWSTEP_INLINE RawView raw() const { return {data, f16 ? data : nullptr}; }
+};
+
+inline bool is_f16(const RawView& raw) { return raw.tangent != nullptr; }
+
 /// Ops over a program's list, which open() has checked to be complete.
 struct TableOps {
   const fewstep_op* const* list;
 
-  template <class W>
-  const LayerKernels& kernels(LayerOp op) const {
+  void run(LayerOp op, Pass pass, const LayerCall<float>& c) const {
     const fewstep_op* const found =
         find_op(list, OpKind::kLayer, static_cast<uint8_t>(op));
-    return IsSame<W, F16View>::value ? *found->layer_f16 : *found->layer_f32;
+    (is_f16(c.weights) ? found->layer_f16 : found->layer_f32)->run[pass](c);
   }
   template <class W>
   void forward(const SerialExecutor&,
                LayerOp op,
                const LayerCall<float>& c) const {
-    kernels<W>(op).forward(c);
+    run(op, kForward, c);
   }
   template <class W>
   void weight_gradient(const SerialExecutor&,
                        LayerOp op,
                        const LayerCall<float>& c) const {
-    kernels<W>(op).weight_gradient(c);
+    run(op, kWeightGradient, c);
   }
   template <class W>
   void input_gradient(const SerialExecutor&,
                       LayerOp op,
                       const LayerCall<float>& c) const {
-    kernels<W>(op).input_gradient(c);
+    run(op, kInputGradient, c);
   }
   void loss(const SerialExecutor&, LossOp op, const LossCall<float>& c) const {
     find_op(list, OpKind::kLoss, static_cast<uint8_t>(op))->loss(c);
@@ -94,32 +112,34 @@ struct TableOps {
               const R& phi) const {
     const fewstep_op* const found =
         find_op(list, OpKind::kRule, static_cast<uint8_t>(c.rule->op));
-    (IsSame<W, F16View>::value ? found->update_f16 : found->update_f32)(
-        c, theta.raw(), phi);
+    const RawView raw = theta.raw();
+    (is_f16(raw) ? found->update_f16 : found->update_f32)(c, raw, phi);
   }
 };
 
-/// The kernels of operation L at view W.
+/// The kernels of operation L at view W. A weight gradient reads no weights:
+/// all views share one.
 template <class L, class W>
 constexpr LayerKernels layer_kernels() {
-  return {
+  return {{
       [](const LayerCall<float>& c) {
         L::template forward<W>(SerialExecutor(), c);
       },
       [](const LayerCall<float>& c) {
-        L::template weight_gradient<W>(SerialExecutor(), c);
+        L::template weight_gradient<PlainView<float>>(SerialExecutor(), c);
       },
       [](const LayerCall<float>& c) {
         L::template input_gradient<W>(SerialExecutor(), c);
       },
-  };
+  }};
 }
 
-/// One update of rule `Rule` with its quantities as stored.
+/// One update of a rule that reads a learned quantity for every parameter:
+/// one loop for each storage.
 template <class Rule, class W>
-void update_stored(const RuleCall<float>& c,
-                   RawView theta,
-                   const StoredArray& phi) {
+void update_by_parameter(const RuleCall<float>& c,
+                         RawView theta,
+                         const StoredArray& phi) {
   const W w = W::from(theta);
   switch (phi.storage) {
     case Storage::kF32:
@@ -142,6 +162,32 @@ void update_stored(const RuleCall<float>& c,
           Log8View{static_cast<const uint8_t*>(phi.data), phi.log8_exponent});
       break;
   }
+}
+
+/// An array whose storage is looked at for every value.
+struct StoredValues {
+  using Value = float;
+  const StoredArray& array;
+
+  __attribute__((noinline)) float operator()(uint32_t i) const {
+    switch (array.storage) {
+      case Storage::kF32: return static_cast<const float*>(array.data)[i];
+      case Storage::kF16:
+        return F16View{static_cast<const uint16_t*>(array.data)}(i);
+      case Storage::kLog8: break;
+    }
+    return Log8View{static_cast<const uint8_t*>(array.data),
+                    array.log8_exponent}(i);
+  }
+};
+
+/// One update of a rule that reads few learned quantities (one, or one a
+/// tensor): one loop for all storages.
+template <class Rule, class W>
+void update_by_tensor(const RuleCall<float>& c,
+                      RawView theta,
+                      const StoredArray& phi) {
+  Rule::update(SerialExecutor(), c, W::from(theta), StoredValues{phi});
 }
 
 }  // namespace fewstep
@@ -203,25 +249,26 @@ void update_stored(const RuleCall<float>& c,
       nullptr,                                                 \
       nullptr}
 
-/// Defines the objects of a rule: `symbol` and `symbol_f16`.
-#define FEWSTEP_DEFINE_RULE(Operation, symbol)                                \
-  extern "C" const fewstep_op symbol = {                                      \
-      fewstep::OpKind::kRule,                                                 \
-      static_cast<uint8_t>(fewstep::Operation::kOp),                          \
-      false,                                                                  \
-      nullptr,                                                                \
-      nullptr,                                                                \
-      nullptr,                                                                \
-      &fewstep::update_stored<fewstep::Operation, fewstep::PlainView<float>>, \
-      nullptr};                                                               \
-  extern "C" const fewstep_op symbol##_f16 = {                                \
-      fewstep::OpKind::kRule,                                                 \
-      static_cast<uint8_t>(fewstep::Operation::kOp),                          \
-      true,                                                                   \
-      nullptr,                                                                \
-      nullptr,                                                                \
-      nullptr,                                                                \
-      &fewstep::update_stored<fewstep::Operation, fewstep::PlainView<float>>, \
-      &fewstep::update_stored<fewstep::Operation, fewstep::F16View>}
+/// Defines the objects of a rule: `symbol` and `symbol_f16`. `update` is
+/// update_by_parameter or update_by_tensor.
+#define FEWSTEP_DEFINE_RULE(Operation, symbol, update)                 \
+  extern "C" const fewstep_op symbol = {                               \
+      fewstep::OpKind::kRule,                                          \
+      static_cast<uint8_t>(fewstep::Operation::kOp),                   \
+      false,                                                           \
+      nullptr,                                                         \
+      nullptr,                                                         \
+      nullptr,                                                         \
+      &fewstep::update<fewstep::Operation, fewstep::PlainView<float>>, \
+      nullptr};                                                        \
+  extern "C" const fewstep_op symbol##_f16 = {                         \
+      fewstep::OpKind::kRule,                                          \
+      static_cast<uint8_t>(fewstep::Operation::kOp),                   \
+      true,                                                            \
+      nullptr,                                                         \
+      nullptr,                                                         \
+      nullptr,                                                         \
+      &fewstep::update<fewstep::Operation, fewstep::PlainView<float>>, \
+      &fewstep::update<fewstep::Operation, fewstep::F16View>}
 
 #endif  // FEWSTEP_DEVICE_SRC_OP_TABLE_H_

@@ -10,28 +10,39 @@
 namespace fewstep {
 namespace {
 
-// True when every value is finite: v * 0 is +-0 then, and NaN otherwise. One
-// instruction a value, no branch.
+// True when every value is finite: v * 0 is +-0 then, and NaN otherwise. Three
+// instructions a value, no branch: each step looks at all parameters.
 bool all_finite(const float* values, size_t n) {
   float sum = 0.0F;
-  for (size_t i = 0; i < n; ++i) sum = fma(values[i], 0.0F, sum);
+  for (; n % 4 != 0; --n) sum = fma(values[n - 1], 0.0F, sum);
+  for (const float* const end = values + n; values != end; values += 4) {
+    sum = fma(values[0], 0.0F, sum);
+    sum = fma(values[1], 0.0F, sum);
+    sum = fma(values[2], 0.0F, sum);
+    sum = fma(values[3], 0.0F, sum);
+  }
   return is_finite(sum);
+}
+
+// A power of two above every max_support.
+constexpr uint32_t kAnyTile = uint32_t{1} << 16;
+
+// True when `ops` has an operation for the storage of theta_0.
+bool links(const Op* const* ops, bool f16, OpKind kind, uint8_t code) {
+  const Op* const op = find_op(ops, kind, code);
+  return op != nullptr && (op->f16 || !f16);
 }
 
 // True when `ops` has everything `capsule` needs.
 bool links_all(const Capsule& capsule, const Op* const* ops) {
   const bool f16 = capsule.init.storage == Storage::kF16;
-  const auto has = [&](OpKind kind, uint8_t code) {
-    const Op* const op = find_op(ops, kind, code);
-    return op != nullptr && (op->f16 || !f16);
-  };
   const Network& network = capsule.network;
   for (uint32_t i = 0; i < network.n_layers; ++i) {
-    const LayerOp op = network.layers[i].op;
-    if (!has(OpKind::kLayer, static_cast<uint8_t>(op))) return false;
+    const uint8_t op = static_cast<uint8_t>(network.layers[i].op);
+    if (!links(ops, f16, OpKind::kLayer, op)) return false;
   }
-  return has(OpKind::kLoss, static_cast<uint8_t>(network.loss)) &&
-         has(OpKind::kRule, static_cast<uint8_t>(capsule.rule.op));
+  return links(ops, f16, OpKind::kLoss, static_cast<uint8_t>(network.loss)) &&
+         links(ops, f16, OpKind::kRule, static_cast<uint8_t>(capsule.rule.op));
 }
 
 }  // namespace
@@ -41,7 +52,7 @@ Status required_bytes(const Capsule& capsule,
                       size_t* n_bytes) {
   if (n_bytes == nullptr) return Status::kBadArgument;
   Layout layout;
-  const Status status = plan_session(capsule, options, &layout);
+  const Status status = plan_session(capsule, options, options.tile, &layout);
   if (status == Status::kOk) *n_bytes = layout.bytes;
   return status;
 }
@@ -49,10 +60,10 @@ Status required_bytes(const Capsule& capsule,
 Status Session::open(Bytes bytes,
                      const Op* const* ops,
                      Arena arena,
-                     const SessionOptions& requested) {
+                     const SessionOptions& options) {
   if (ops == nullptr || arena.data == nullptr) return Status::kBadArgument;
   Capsule capsule;
-  Status status = read_capsule(bytes.data, bytes.size, &capsule);
+  Status status = parse_capsule(bytes.data, bytes.size, &capsule);
   if (status != Status::kOk) return status;
   if (reinterpret_cast<uintptr_t>(arena.data) % kCapsuleAlignment != 0) {
     return Status::kMisaligned;
@@ -60,23 +71,17 @@ Status Session::open(Bytes bytes,
   if (!links_all(capsule, ops)) return Status::kUnsupportedOperation;
   if (!float_environment_is_ieee()) return Status::kBadFloatEnvironment;
 
+  // The tile asked for, or the largest that fits: from one that is as good as
+  // any support set, downwards.
   Layout layout;
-  status = plan_session(capsule, requested, &layout);
-  if (status != Status::kOk) return status;
-  if (layout.bytes > arena.size) return Status::kArenaTooSmall;
-  if (requested.tile == 0 && capsule.network.transductive == 0) {
-    // The largest tile that fits.
-    SessionOptions options = requested;
-    for (uint64_t tile = 2; layout.tile < layout.max_support; tile *= 2) {
-      options.tile = tile < layout.max_support ? static_cast<uint32_t>(tile)
-                                               : layout.max_support;
-      Layout larger;
-      if (plan_session(capsule, options, &larger) != Status::kOk ||
-          larger.bytes > arena.size) {
-        break;
-      }
-      layout = larger;
+  for (uint32_t tile = options.tile != 0 ? options.tile : kAnyTile;;
+       tile /= 2) {
+    status = plan_session(capsule, options, tile, &layout);
+    if (status == Status::kOk && layout.bytes > arena.size) {
+      status = Status::kArenaTooSmall;
     }
+    if (status == Status::kOk) break;
+    if (options.tile != 0 || tile == 1) return status;
   }
 
   capsule_ = capsule;
@@ -90,8 +95,8 @@ Status Session::open(Bytes bytes,
   tile_ = layout.tile;
   loss_first_ = 0.0F;
   loss_last_ = 0.0F;
-  on_failure_ = requested.on_failure;
-  continue_ = requested.continue_from_current;
+  on_failure_ = options.on_failure;
+  continue_ = options.continue_from_current;
   phase_ = Phase::kIdle;
   current_ = kTheta0;
   open_ = true;
@@ -108,34 +113,38 @@ void Session::note_use(const float* end) {
   if (used > high_water_) high_water_ = used;
 }
 
-// f(view of the current parameters), theta_0 being read in the capsule.
-template <class F>
-auto Session::with_theta(const F& f) const {
-  if (current_ != kTheta0) return f(PlainView<float>{buffer(current_)});
-  if (capsule_.init.storage == Storage::kF16) {
-    return f(F16View{static_cast<const uint16_t*>(capsule_.init.data)});
-  }
-  return f(PlainView<float>{static_cast<const float*>(capsule_.init.data)});
+// The current parameters, theta_0 being read in the capsule.
+StoredView Session::theta() const {
+  if (current_ != kTheta0) return {buffer(current_), false};
+  return {capsule_.init.data, capsule_.init.storage == Storage::kF16};
+}
+
+Workspace<float> Session::workspace() const { return {workspace_, tile_}; }
+
+Status Session::check(const float* x,
+                      uint32_t n,
+                      uint32_t n_max,
+                      const void* other) const {
+  if (!open_ || phase_ != Phase::kIdle) return Status::kBadState;
+  if (x == nullptr || other == nullptr || n == 0) return Status::kBadArgument;
+  if (n > n_max) return Status::kTooManyExamples;
+  const bool finite = all_finite(x, size_t{n} * capsule_.network.n_in);
+  return finite ? Status::kOk : Status::kBadInput;
 }
 
 Status Session::check(const SupportSet& set) const {
-  if (!open_ || phase_ != Phase::kIdle) return Status::kBadState;
   const Network& network = capsule_.network;
   const bool classes = network.loss == LossOp::kSoftmaxCrossEntropy;
-  if (set.x == nullptr || set.n == 0) return Status::kBadArgument;
-  if (classes ? set.labels == nullptr : set.targets == nullptr) {
-    return Status::kBadArgument;
+  const void* answers = set.targets;
+  if (classes) answers = set.labels;
+  const Status status = check(set.x, set.n, max_support_, answers);
+  if (status != Status::kOk) return status;
+  if (!classes) {
+    const bool finite = all_finite(set.targets, size_t{set.n} * network.n_out);
+    return finite ? Status::kOk : Status::kBadInput;
   }
-  if (set.n > max_support_) return Status::kTooManyExamples;
-  if (classes) {
-    for (uint32_t i = 0; i < set.n; ++i) {
-      if (set.labels[i] >= network.n_out) return Status::kBadLabel;
-    }
-  } else if (!all_finite(set.targets, size_t{set.n} * network.n_out)) {
-    return Status::kBadInput;
-  }
-  if (!all_finite(set.x, size_t{set.n} * network.n_in)) {
-    return Status::kBadInput;
+  for (uint32_t i = 0; i < set.n; ++i) {
+    if (set.labels[i] >= network.n_out) return Status::kBadLabel;
   }
   return Status::kOk;
 }
@@ -174,50 +183,94 @@ Status Session::fail() {
   return Status::kDiverged;
 }
 
-Status Session::step_slice(bool* step_done) {
-  if (phase_ != Phase::kAdapting || step_ == steps_) return Status::kBadState;
-  const Network& network = capsule_.network;
-  const SerialExecutor executor;
-  const TableOps ops = {ops_};
-  const Workspace<float> workspace = {workspace_, tile_};
-  const Batch<float> batch = {
-      support_.x, support_.labels, support_.targets, support_.n};
-  if (next_ == 0) {
-    dest_ = free_buffer();
-    note_use(buffer(dest_) + network.n_params);
-  }
-  float* const grad = buffer(dest_);
-  const uint32_t left = support_.n - next_;
-  const uint32_t n = left < tile_ ? left : tile_;
-  with_theta([&](const auto& theta) {
-    gradient_tile(
-        executor, ops, network, theta, workspace, batch, next_, n, grad);
-  });
-  next_ += n;
-  if (next_ < support_.n) {
-    if (step_done != nullptr) *step_done = false;
-    return Status::kOk;
-  }
+// The passes of a tile are functions of their own, so that the frame of one is
+// gone when the next one calls its kernels.
 
-  const float* const loss = batch_loss(workspace);
+__attribute__((noinline)) void Session::run_forward(const float* x,
+                                                    uint32_t n) {
+  forward(SerialExecutor(),
+          TableOps{ops_},
+          capsule_.network,
+          theta(),
+          workspace(),
+          x,
+          n);
+}
+
+__attribute__((noinline)) void Session::run_loss(const SupportSet& set,
+                                                 uint32_t begin,
+                                                 uint32_t n,
+                                                 bool gradient) {
+  tile_loss(SerialExecutor(),
+            TableOps{ops_},
+            capsule_.network,
+            workspace(),
+            {set.x, set.labels, set.targets, set.n},
+            begin,
+            n,
+            gradient);
+}
+
+__attribute__((noinline)) void Session::run_backward(const float* x,
+                                                     uint32_t n) {
+  backward(SerialExecutor(),
+           TableOps{ops_},
+           capsule_.network,
+           theta(),
+           workspace(),
+           x,
+           n,
+           next_ == 0,
+           buffer(dest_));
+}
+
+// Outputs and losses of the tile of `set` that starts at example `begin`, and
+// with `gradient` its part of the gradient. Returns the next tile's start.
+uint32_t Session::run_tile(const SupportSet& set,
+                           uint32_t begin,
+                           bool gradient) {
+  const uint32_t left = set.n - begin;
+  const uint32_t n = left < tile_ ? left : tile_;
+  const float* const x = set.x + size_t{begin} * capsule_.network.n_in;
+  run_forward(x, n);
+  run_loss(set, begin, n, gradient);
+  if (gradient) run_backward(x, n);
+  return begin + n;
+}
+
+// Turns the gradient into theta_{k+1}, and accepts it if it is finite.
+Status Session::finish_step() {
+  const float* const loss = batch_loss(workspace());
   if (!is_finite(*loss)) return fail();
+  const uint32_t n_params = capsule_.network.n_params;
   RuleCall<float> call = {};
-  call.network = &network;
+  call.network = &capsule_.network;
   call.rule = &capsule_.rule;
   call.step = step_;
   call.loss = loss;
-  call.grad = grad;
-  with_theta([&](const auto& theta) {
-    update(executor, ops, call, theta, capsule_.rates);
-  });
-  if (!all_finite(grad, network.n_params)) return fail();
+  call.grad = buffer(dest_);
+  const StoredView view = theta();
+  update(SerialExecutor(), TableOps{ops_}, call, view, capsule_.rates);
+  if (!all_finite(call.grad, n_params)) return fail();
   if (step_ == 0) loss_first_ = *loss;
   loss_last_ = *loss;
   current_ = dest_;
   next_ = 0;
   ++step_;
-  if (step_done != nullptr) *step_done = true;
   return Status::kOk;
+}
+
+Status Session::step_slice(bool* step_done) {
+  if (phase_ != Phase::kAdapting || step_ == steps_) return Status::kBadState;
+  if (next_ == 0) {
+    dest_ = free_buffer();
+    note_use(buffer(dest_) + capsule_.network.n_params);
+  }
+  next_ = run_tile(support_, next_, true);
+  const bool last = next_ == support_.n;
+  const Status status = last ? finish_step() : Status::kOk;
+  if (status == Status::kOk && step_done != nullptr) *step_done = last;
+  return status;
 }
 
 Status Session::step() {
@@ -253,32 +306,20 @@ Status Session::adapt(const SupportSet& support,
                       uint32_t steps) {
   Status status = begin(support, steps);
   if (status != Status::kOk) return status;
-  while (status == Status::kOk && step_ < steps_) status = step();
+  while (status == Status::kOk && step_ < steps_) status = step_slice(nullptr);
   return status == Status::kOk ? end(report) : status;
 }
 
 Status Session::predict(const float* x, uint32_t n, float* result) {
-  if (!open_ || phase_ != Phase::kIdle) return Status::kBadState;
-  if (x == nullptr || result == nullptr || n == 0) return Status::kBadArgument;
   const Network& network = capsule_.network;
-  if (network.transductive != 0 && n > max_predict_) {
-    return Status::kTooManyExamples;
-  }
-  if (!all_finite(x, size_t{n} * network.n_in)) return Status::kBadInput;
-  const Workspace<float> workspace = {workspace_, tile_};
+  const uint32_t n_max = network.transductive != 0 ? max_predict_ : UINT32_MAX;
+  const Status status = check(x, n, n_max, result);
+  if (status != Status::kOk) return status;
   note_use(buffers_);
+  const float* const from = outputs(network, workspace());
   while (n != 0) {
     const uint32_t count = n < tile_ ? n : tile_;
-    with_theta([&](const auto& theta) {
-      forward(SerialExecutor(),
-              TableOps{ops_},
-              network,
-              theta,
-              workspace,
-              x,
-              count);
-    });
-    const float* const from = outputs(network, workspace);
+    run_forward(x, count);
     const size_t n_values = size_t{count} * network.n_out;
     for (size_t i = 0; i < n_values; ++i) result[i] = from[i];
     x += size_t{count} * network.n_in;
@@ -292,19 +333,12 @@ Status Session::evaluate(const SupportSet& set, float* loss) {
   const Status status = check(set);
   if (status != Status::kOk) return status;
   if (loss == nullptr) return Status::kBadArgument;
-  const Workspace<float> workspace = {workspace_, tile_};
   note_use(buffers_);
-  const Batch<float> batch = {set.x, set.labels, set.targets, set.n};
-  with_theta([&](const auto& theta) {
-    mean_loss(SerialExecutor(),
-              TableOps{ops_},
-              capsule_.network,
-              theta,
-              workspace,
-              batch);
-  });
-  if (!is_finite(*batch_loss(workspace))) return Status::kDiverged;
-  *loss = *batch_loss(workspace);
+  uint32_t next = 0;
+  while (next < set.n) next = run_tile(set, next, false);
+  const float result = *batch_loss(workspace());
+  if (!is_finite(result)) return Status::kDiverged;
+  *loss = result;
   return Status::kOk;
 }
 
@@ -316,21 +350,19 @@ Status Session::reset() {
 }
 
 float Session::parameter(uint32_t i) const {
-  if (!open_ || i >= capsule_.network.n_params) return 0.0F;
-  return with_theta([&](const auto& theta) { return theta(i); });
+  return open_ && i < capsule_.network.n_params ? theta()(i) : 0.0F;
 }
 
 uint64_t Session::hash() const {
   if (!open_) return 0;
   const uint32_t n = capsule_.network.n_params;
-  return with_theta([&](const auto& theta) {
-    uint64_t hash = fnv1a(nullptr, 0);
-    for (uint32_t i = 0; i < n; ++i) {
-      const float value = theta(i);
-      hash = fnv1a(&value, sizeof value, hash);
-    }
-    return hash;
-  });
+  const StoredView view = theta();
+  uint64_t hash = fnv1a(nullptr, 0);
+  for (uint32_t i = 0; i < n; ++i) {
+    const float value = view(i);
+    hash = fnv1a(&value, sizeof value, hash);
+  }
+  return hash;
 }
 
 }  // namespace fewstep

@@ -25,13 +25,14 @@ uint8_t count_buffers(const SessionOptions& options, uint32_t max_steps) {
 
 Status plan_session(const Capsule& capsule,
                     const SessionOptions& options,
+                    uint32_t tile,
                     Layout* layout) {
   const Network& network = capsule.network;
   const Limits& limits = capsule.limits;
   const auto or_default = [](uint32_t value, uint32_t fallback) {
     return value != 0 ? value : fallback;
   };
-  Layout l = {};
+  Layout& l = *layout;
   l.max_support = or_default(options.max_support, limits.support_max);
   l.max_predict = or_default(options.max_predict, limits.predict_max);
   l.max_steps = or_default(options.max_steps, limits.steps);
@@ -48,10 +49,10 @@ Status plan_session(const Capsule& capsule,
   }
   if (network.transductive != 0) {
     l.tile = l.max_support > l.max_predict ? l.max_support : l.max_predict;
-  } else if (options.tile >= l.max_support) {
+  } else if (tile >= l.max_support) {
     l.tile = l.max_support;
   } else {
-    l.tile = or_default(options.tile, 1);
+    l.tile = or_default(tile, 1);
     if ((l.tile & (l.tile - 1)) != 0) return Status::kBadArgument;
   }
   l.n_buffers = count_buffers(options, l.max_steps);
@@ -67,7 +68,6 @@ Status plan_session(const Capsule& capsule,
   }
   l.workspace_floats = static_cast<size_t>(workspace);
   l.bytes = static_cast<size_t>(bytes);
-  *layout = l;
   return Status::kOk;
 }
 

@@ -21,10 +21,12 @@ struct Layout {
   size_t bytes;
 };
 
-/// Plans a session. kBadArgument when an option is out of range or the size
-/// overflows; `*layout` is then unchanged.
+/// Plans a session for tiles of `tile` examples, as options.tile would say.
+/// kBadArgument when an option is out of range or the size
+/// overflows; `*layout` then holds anything.
 Status plan_session(const Capsule& capsule,
                     const SessionOptions& options,
+                    uint32_t tile,
                     Layout* layout);
 
 }  // namespace fewstep

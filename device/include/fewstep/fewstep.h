@@ -51,7 +51,7 @@ enum { FEWSTEP_ON_FAILURE_FACTORY = 0, FEWSTEP_ON_FAILURE_ENTRY = 1 };
 /* A session's own memory. Opaque; all zero is a closed session, so a static one
  * lies in .bss and can be used at once; needs no destructor. */
 typedef struct fewstep_session {
-  uint64_t opaque[(160 + 24 * sizeof(void*)) / sizeof(uint64_t)];
+  uint64_t opaque[(144 + 16 * sizeof(void*)) / sizeof(uint64_t)];
 } fewstep_session;
 
 /* What a session is opened for. Zero in any field means its default. */

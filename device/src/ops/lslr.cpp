@@ -6,4 +6,4 @@
 
 #include "../op_table.h"
 
-FEWSTEP_DEFINE_RULE(Lslr, fewstep_op_lslr);
+FEWSTEP_DEFINE_RULE(Lslr, fewstep_op_lslr, update_by_tensor);

@@ -6,4 +6,4 @@
 
 #include "../op_table.h"
 
-FEWSTEP_DEFINE_RULE(MetaSgd, fewstep_op_meta_sgd);
+FEWSTEP_DEFINE_RULE(MetaSgd, fewstep_op_meta_sgd, update_by_parameter);

@@ -6,4 +6,4 @@
 
 #include "../op_table.h"
 
-FEWSTEP_DEFINE_RULE(Sgd, fewstep_op_sgd);
+FEWSTEP_DEFINE_RULE(Sgd, fewstep_op_sgd, update_by_tensor);

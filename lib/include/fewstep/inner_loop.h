@@ -5,7 +5,7 @@
 // the set of operations Ops, and nothing else in the project runs a layer, a
 // loss or a rule.
 //
-//   gradient_tile   a tile of examples: forward, loss, backward
+//   gradient_tile   a tile of examples: forward, tile_loss, backward
 //   gradient        a whole batch, tile by tile
 //   update          theta_{k+1} = rule(theta_k, state_k, g_k, loss_k)
 //   forward         outputs only
@@ -45,8 +45,9 @@ struct Workspace {
 /// auxiliary values, one loss per example, and one for the batch.
 FEWSTEP_HD constexpr uint64_t workspace_values(const Network& network,
                                                uint64_t tile) {
-  return tile * (uint64_t{network.n_act} + network.n_aux_example + 1) +
-         network.n_aux_batch + 1;
+  // At most 2^26 activations, and 2^15 layers of 2^16 auxiliary values.
+  const uint32_t per_example = network.n_act + network.n_aux_example + 1;
+  return tile * per_example + network.n_aux_batch + 1;
 }
 
 /// The batch's loss, in the workspace.
@@ -63,29 +64,32 @@ FEWSTEP_INLINE T* outputs(const Network& network, const Workspace<T>& ws) {
 
 /// The arguments of layer `l` for the `n` examples at `x`.
 template <class T, class W>
-FEWSTEP_INLINE LayerCall<T> layer_call(const Network& network,
-                                       const Layer& l,
-                                       const W& theta,
-                                       const Workspace<T>& ws,
-                                       const Primal<T>* x,
-                                       uint32_t n) {
+FEWSTEP_HD inline LayerCall<T> layer_call(const Network& network,
+                                          const Layer& l,
+                                          const W& theta,
+                                          const Workspace<T>& ws,
+                                          const Primal<T>* x,
+                                          uint32_t n) {
   T* const act = ws.values + 1 + ws.tile;
-  T* const aux = act + uint64_t{ws.tile} * network.n_act;
-  LayerCall<T> c = {};
+  const bool of_batch = l.op == LayerOp::kBatchNorm;
+  const bool of_caller = l.in_offset == kNetworkInput;
+  // Auxiliary values of a batch follow those of the examples.
+  const uint64_t aux_offset =
+      of_batch ? uint64_t{ws.tile} * network.n_aux_example + l.aux_offset
+               : uint64_t{ws.tile} * l.aux_offset;
+  // Every field, none zeroed first: no call of memset.
+  LayerCall<T> c;
   c.layer = &l;
   c.n = n;
   c.weights = theta.at(l.param_offset).raw();
-  if (l.in_offset == kNetworkInput) {
-    c.x = x;
-  } else {
-    c.in = act + uint64_t{ws.tile} * l.in_offset;
-  }
-  if (l.out_offset != kNetworkInput) {
-    c.out = act + uint64_t{ws.tile} * l.out_offset;
-  }
-  c.aux = l.op == LayerOp::kBatchNorm
-              ? aux + uint64_t{ws.tile} * network.n_aux_example + l.aux_offset
-              : aux + uint64_t{ws.tile} * l.aux_offset;
+  c.x = of_caller ? x : nullptr;
+  c.in = of_caller ? nullptr : act + uint64_t{ws.tile} * l.in_offset;
+  c.out = l.out_offset == kNetworkInput
+              ? nullptr
+              : act + uint64_t{ws.tile} * l.out_offset;
+  c.aux = act + uint64_t{ws.tile} * network.n_act + aux_offset;
+  c.grad = nullptr;
+  c.first = false;
   return c;
 }
 
@@ -107,21 +111,20 @@ FEWSTEP_HD void forward(const E& e,
 
 /// Arguments of the loss for a tile whose outputs are in `ws`.
 template <class T>
-FEWSTEP_INLINE LossCall<T> loss_call(const Network& network,
-                                     const Workspace<T>& ws,
-                                     const Batch<T>& batch,
-                                     uint32_t begin,
-                                     uint32_t n,
-                                     bool gradient) {
-  LossCall<T> c = {};
+FEWSTEP_HD inline LossCall<T> loss_call(const Network& network,
+                                        const Workspace<T>& ws,
+                                        const Batch<T>& batch,
+                                        uint32_t begin,
+                                        uint32_t n,
+                                        bool gradient) {
+  const uint64_t target = uint64_t{begin} * network.n_out;
+  LossCall<T> c;
   c.n = n;
   c.n_total = batch.n;
   c.n_out = network.n_out;
   c.activation = network.out_activation;
-  if (batch.labels != nullptr) c.labels = batch.labels + begin;
-  if (batch.targets != nullptr) {
-    c.targets = batch.targets + uint64_t{begin} * network.n_out;
-  }
+  c.labels = batch.labels != nullptr ? batch.labels + begin : nullptr;
+  c.targets = batch.targets != nullptr ? batch.targets + target : nullptr;
   c.out = outputs(network, ws);
   c.row_loss = ws.values + 1;
   c.loss = batch_loss(ws);
@@ -129,6 +132,49 @@ FEWSTEP_INLINE LossCall<T> loss_call(const Network& network,
   c.last = begin + n == batch.n;
   c.gradient = gradient;
   return c;
+}
+
+/// The loss of examples [begin, begin + n), whose outputs are in `ws`, added to
+/// the batch's; with `gradient` the outputs become dL/d(outputs).
+template <class T, class E, class Ops>
+FEWSTEP_HD void tile_loss(const E& e,
+                          const Ops& ops,
+                          const Network& network,
+                          const Workspace<T>& ws,
+                          const Batch<T>& batch,
+                          uint32_t begin,
+                          uint32_t n,
+                          bool gradient) {
+  ops.loss(e, network.loss, loss_call(network, ws, batch, begin, n, gradient));
+  e.barrier();
+}
+
+/// Adds a tile of `n` examples at `x`, whose activations and dL/d(outputs) are
+/// in `ws`, to `grad`; the first tile of a batch overwrites it.
+template <class T, class E, class W, class Ops>
+FEWSTEP_HD void backward(const E& e,
+                         const Ops& ops,
+                         const Network& network,
+                         const W& theta,
+                         const Workspace<T>& ws,
+                         const Primal<T>* x,
+                         uint32_t n,
+                         bool first,
+                         T* grad) {
+  for (uint32_t i = network.n_layers; i-- > network.first_param_layer;) {
+    const Layer& l = network.layers[i];
+    LayerCall<T> c = layer_call(network, l, theta, ws, x, n);
+    c.grad = grad + l.param_offset;
+    c.first = first;
+    if (l.n_params() != 0) {
+      ops.template weight_gradient<W>(e, l.op, c);
+      e.barrier();
+    }
+    if (i > network.first_param_layer) {
+      ops.template input_gradient<W>(e, l.op, c);
+      e.barrier();
+    }
+  }
 }
 
 /// Adds examples [begin, begin + n), n <= ws.tile, to the batch's gradient.
@@ -147,22 +193,8 @@ FEWSTEP_HD void gradient_tile(const E& e,
                               T* grad) {
   const Primal<T>* const x = batch.x + uint64_t{begin} * network.n_in;
   forward(e, ops, network, theta, ws, x, n);
-  ops.loss(e, network.loss, loss_call(network, ws, batch, begin, n, true));
-  e.barrier();
-  for (uint32_t i = network.n_layers; i-- > network.first_param_layer;) {
-    const Layer& l = network.layers[i];
-    LayerCall<T> c = layer_call(network, l, theta, ws, x, n);
-    c.grad = grad + l.param_offset;
-    c.first = begin == 0;
-    if (l.n_params() != 0) {
-      ops.template weight_gradient<W>(e, l.op, c);
-      e.barrier();
-    }
-    if (i > network.first_param_layer) {
-      ops.template input_gradient<W>(e, l.op, c);
-      e.barrier();
-    }
-  }
+  tile_loss(e, ops, network, ws, batch, begin, n, true);
+  backward(e, ops, network, theta, ws, x, n, begin == 0, grad);
 }
 
 /// grad [P] = gradient of the batch's mean loss at theta; the loss is left in
@@ -208,8 +240,7 @@ FEWSTEP_HD void mean_loss(const E& e,
             ws,
             batch.x + uint64_t{begin} * network.n_in,
             n);
-    ops.loss(e, network.loss, loss_call(network, ws, batch, begin, n, false));
-    e.barrier();
+    tile_loss(e, ops, network, ws, batch, begin, n, false);
   }
 }
 

@@ -21,7 +21,8 @@ namespace fewstep {
 /// the view that made it may read it again (View::from).
 struct RawView {
   const void* value;
-  const void* tangent;  ///< DualView only, else null.
+  const void* tangent;  ///< DualView only, else as the table of operations
+                        ///< likes: typed kernels do not look at it.
 };
 
 /// T stored as T: adapted parameters everywhere, and f32 capsules.

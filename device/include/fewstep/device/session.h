@@ -24,6 +24,10 @@
 
 namespace fewstep {
 
+struct StoredView;
+template <class T>
+struct Workspace;
+
 /// Read-only bytes of the caller.
 struct Bytes {
   const void* data;
@@ -222,31 +226,29 @@ class Session {
  private:
   enum class Phase : uint8_t { kIdle, kAdapting };
 
+  Status check(const float* x,
+               uint32_t n,
+               uint32_t n_max,
+               const void* other) const;
   Status check(const SupportSet& set) const;
+  void run_forward(const float* x, uint32_t n);
+  void run_loss(const SupportSet& set,
+                uint32_t begin,
+                uint32_t n,
+                bool gradient);
+  void run_backward(const float* x, uint32_t n);
+  uint32_t run_tile(const SupportSet& set, uint32_t begin, bool gradient);
+  Status finish_step();
   Status fail();
   uint8_t free_buffer() const;
   float* buffer(uint8_t index) const;
   void note_use(const float* end);
-  template <class F>
-  auto with_theta(const F& f) const;
+  StoredView theta() const;
+  Workspace<float> workspace() const;
 
   // Zero everywhere is the closed session: static ones lie in .bss, and a
-  // zeroed fewstep_session is one.
-  Capsule capsule_ = {};
-  const Op* const* ops_ = nullptr;
-  float* workspace_ = nullptr;
-  float* buffers_ = nullptr;  // Parameter vectors, Layout::n_buffers of them.
-  size_t high_water_ = 0;
-  SupportSet support_ = {};
-  uint32_t max_support_ = 0;
-  uint32_t max_predict_ = 0;
-  uint32_t max_steps_ = 0;
-  uint32_t tile_ = 0;
-  uint32_t steps_ = 0;  // Of the adaptation in progress.
-  uint32_t step_ = 0;   // Done.
-  uint32_t next_ = 0;   // Example the next slice starts at.
-  float loss_first_ = 0.0F;
-  float loss_last_ = 0.0F;
+  // zeroed fewstep_session is one. What is used most, and smallest, comes
+  // first: Thumb instructions reach it in two bytes.
   OnFailure on_failure_ = OnFailure::kFactory;
   Phase phase_ = Phase::kIdle;
   bool open_ = false;
@@ -256,6 +258,21 @@ class Session {
   uint8_t current_ = kTheta0;  // The parameters; theta_k while adapting.
   uint8_t entry_ = kTheta0;    // While adapting: the parameters at begin() ...
   uint8_t dest_ = kTheta0;     // ... and the gradient that becomes theta_{k+1}.
+  float* workspace_ = nullptr;
+  uint32_t tile_ = 0;
+  float* buffers_ = nullptr;  // Parameter vectors, Layout::n_buffers of them.
+  const Op* const* ops_ = nullptr;
+  size_t high_water_ = 0;
+  uint32_t steps_ = 0;  // Of the adaptation in progress.
+  uint32_t step_ = 0;   // Done.
+  uint32_t next_ = 0;   // Example the next slice starts at.
+  SupportSet support_ = {};
+  float loss_first_ = 0.0F;
+  float loss_last_ = 0.0F;
+  uint32_t max_support_ = 0;
+  uint32_t max_predict_ = 0;
+  uint32_t max_steps_ = 0;
+  Capsule capsule_ = {};
 };
 
 /// Arena bytes selftest() needs. kMissingSection without a golden episode;
