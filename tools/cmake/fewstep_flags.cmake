@@ -41,6 +41,16 @@ set(FEWSTEP_FIRMWARE_FLAGS
     -fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-unwind-tables
     -fno-asynchronous-unwind-tables -ffunction-sections -fdata-sections)
 
+# fewstep_small(<source>...): code that runs once a call or once a layer is
+# compiled for size. Kernels keep the build's own level, and debug builds theirs.
+function(fewstep_small)
+  set_property(
+    SOURCE ${ARGN}
+    APPEND
+    PROPERTY COMPILE_OPTIONS
+             $<$<CONFIG:Release,RelWithDebInfo,MinSizeRel>:-Os>)
+endfunction()
+
 add_library(fewstep_warnings INTERFACE)
 target_compile_options(
   fewstep_warnings

@@ -56,7 +56,16 @@
 #define FEWSTEP_INLINE inline __attribute__((always_inline))
 #endif
 
-/// The same for a lambda, between its parameters and its body.
+/// The same where the compiler optimizes for speed; where it optimizes for size
+/// (-Os), a function that is linked once.
+#if defined(__OPTIMIZE_SIZE__)
+#define FEWSTEP_LONG_INLINE FEWSTEP_HD inline __attribute__((noinline))
+#else
+#define FEWSTEP_LONG_INLINE FEWSTEP_INLINE
+#endif
+
+/// The same as FEWSTEP_INLINE for a lambda, between its parameters and its
+/// body.
 #if defined(__CUDACC__)
 #define FEWSTEP_INLINE_LAMBDA
 #else

@@ -137,7 +137,7 @@ FEWSTEP_INLINE T sine_in_quadrant(const Quadrant<T>& r,
 /// e^x. Overflows to infinity above 88.72; below -87.34 the result is
 /// subnormal, and 0 below -103.97.
 template <class T>
-FEWSTEP_INLINE T exp(T x) {
+FEWSTEP_LONG_INLINE T exp(T x) {
   // Beyond these bounds the result is infinity or 0 anyhow.
   const T high = constant<T>(89.0F);
   const T low = constant<T>(-104.0F);
