@@ -3,7 +3,7 @@
 # every public function.
 #
 #   tools/firmware_checks/callgraph.sh [--entry REGEX] [--limit BYTES]
-#                                      --elf ELF ARCHIVE...
+#                                      [--linked] --elf ELF ARCHIVE...
 #
 # The archives must have been built by CMake with -fcallgraph-info=su (frames
 # and calls, one .ci file an object) and -ffunction-sections. Edges are those of
@@ -16,6 +16,8 @@
 #                  functions, and in namespace fewstep Session's members and
 #                  the free functions)
 #   --limit BYTES  refuse an entry point that needs more
+#   --linked       ELF is a program: count only what it links, so that a call
+#                  through a pointer reaches its operations and no others
 #
 # Exit status: 0 bounded, 1 a cycle, an unbounded frame or a limit exceeded,
 # 2 the check could not run. Environment: CROSS, as the other checks.
@@ -25,8 +27,8 @@
 set -euo pipefail
 
 usage() {
-  echo "usage: callgraph.sh [--entry REGEX] [--limit BYTES] --elf ELF" \
-    "ARCHIVE..." >&2
+  echo "usage: callgraph.sh [--entry REGEX] [--limit BYTES] [--linked]" \
+    "--elf ELF ARCHIVE..." >&2
   exit 2
 }
 die() { echo "callgraph.sh: $*" >&2; exit 2; }
@@ -34,8 +36,14 @@ die() { echo "callgraph.sh: $*" >&2; exit 2; }
 cross=${CROSS:-arm-none-eabi-}
 entry='^fewstep(_[a-z0-9_]+$|::(Session::)?[a-z0-9_]+\()'
 limit=-1
+linked=0
 elf=
 while [[ ${1:-} == --* ]]; do
+  if [[ $1 == --linked ]]; then
+    linked=1
+    shift
+    continue
+  fi
   [[ $# -ge 2 ]] || usage
   case $1 in
     --entry) entry=$2 ;;
@@ -218,7 +226,7 @@ awk '$1 == "G" || $1 == "N" { print $2 }' "$work/facts" | sort -u \
 sed -e 's/^[0-9]*://' -e 's/\.\(constprop\|isra\|part\|cold\).*//' \
   "$work/nodes" | "${cross}c++filt" | paste "$work/nodes" - >"$work/names"
 
-awk -v entry="$entry" -v limit="$limit" -F'\t' '
+awk -v entry="$entry" -v limit="$limit" -v linked="$linked" -F'\t' '
   FILENAME ~ /names$/ { shown[$1] = $2; next }
   { split($0, f, " ") }
   f[1] == "N" {
@@ -235,9 +243,15 @@ awk -v entry="$entry" -v limit="$limit" -F'\t' '
   f[1] == "XE" { x_edges[f[2]] = x_edges[f[2]] " " f[3] }
   function edge(from, to) { edges[from] = edges[from] " " to }
   function name(n) { return n in shown ? shown[n] : n }
+  # Whether the program holds function `n` (a local one is "object:symbol").
+  function in_program(n) {
+    sub(/^[0-9]+:/, "", n)
+    return !linked || n == "(pointer)" || n in external
+  }
 
   # Bytes below the caller of `n`, its own frame included.
   function depth(n,    to, i, count, deepest, d) {
+    if (!in_program(n)) return 0
     if (state[n] == 2) return memo[n]
     if (state[n] == 1) { cycle(n); return 0 }
     state[n] = 1
@@ -280,7 +294,7 @@ awk -v entry="$entry" -v limit="$limit" -F'\t' '
     }
     for (n in known) depth(n)
     for (n in public) {
-      if (!(n in known) || name(n) !~ entry) continue
+      if (!(n in known) || !in_program(n) || name(n) !~ entry) continue
       n_entries++
       printf "%6d  %s\n", memo[n], name(n) | "sort -rn"
       if (memo[n] > worst) worst = memo[n]

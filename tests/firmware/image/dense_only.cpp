@@ -16,7 +16,8 @@ fewstep::Session session;
 extern const unsigned char capsule[] __asm__("vectors");
 
 int main() {
-  using Operations = fewstep::Ops<fewstep::Dense, fewstep::Relu, fewstep::Mse>;
+  using Operations =
+      fewstep::Ops<fewstep::Dense, fewstep::Relu, fewstep::Mse, fewstep::Sgd>;
   if (session.open({capsule, 64}, Operations::list, {arena, sizeof arena}) !=
       fewstep::Status::kOk) {
     return 1;
