@@ -20,12 +20,6 @@ uint32_t choose_tile(const Network& packed, uint32_t n, size_t run_bytes) {
   return static_cast<uint32_t>(std::min<uint64_t>(n, fit * kCols));
 }
 
-bool all_finite(const std::vector<float>& v) {
-  float check = 0.0F;
-  for (const float x : v) check = fma(x, 0.0F, check);
-  return is_finite(check);
-}
-
 class ChannelSolver : public Solver {
  public:
   ChannelSolver(const EngineConfig& config, const ChannelNetwork& network)
@@ -53,9 +47,6 @@ class ChannelSolver : public Solver {
                   query());
     group->query_loss[0] = gradient_.query_loss();
     group->support_loss[0] = gradient_.support_loss(0);
-    group->finite[0] = is_finite(gradient_.query_loss()) &&
-                       all_finite(gradient_.theta_bar()) &&
-                       all_finite(gradient_.phi_bar());
     const auto keep = [](const std::vector<float>& from,
                          std::vector<Lanes>* to) {
       to->resize((from.size() + kLanes - 1) / kLanes);

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <atomic>
 #include <thread>
 
 #include "fewstep/host/engine.h"
@@ -63,37 +64,32 @@ class CpuEngine : public Engine {
           &groups_[g]);
     });
 
-    MetaStep step = {};
     used_.clear();
     for (uint32_t t = 0; t < n_tasks; ++t) {
-      const Group& group = groups_[t / width_];
-      const uint32_t l = t % width_;
-      if (!group.finite[l]) {
-        ++step.n_dropped;
-        continue;
+      if (is_finite(groups_[t / width_].query_loss[t % width_])) {
+        used_.push_back(t);
       }
-      used_.push_back(t);
-      step.query_loss += static_cast<double>(group.query_loss[l]);
-      step.support_loss += static_cast<double>(group.support_loss[l]);
     }
-    const double n_used = static_cast<double>(used_.size());
+    if (!mean_over_tasks(d_theta, d_phi)) {
+      // A sum is not finite: because of a task, which then is left out, or
+      // because it overflowed.
+      const auto spoilt = [&](uint32_t t) { return !has_finite_gradient(t); };
+      used_.erase(std::remove_if(used_.begin(), used_.end(), spoilt),
+                  used_.end());
+      mean_over_tasks(d_theta, d_phi);
+    }
+    MetaStep step = {};
+    step.n_dropped = n_tasks - static_cast<uint32_t>(used_.size());
+    for (const uint32_t t : used_) {
+      const Group& group = groups_[t / width_];
+      step.query_loss += static_cast<double>(group.query_loss[t % width_]);
+      step.support_loss += static_cast<double>(group.support_loss[t % width_]);
+    }
     if (!used_.empty()) {
+      const double n_used = static_cast<double>(used_.size());
       step.query_loss /= n_used;
       step.support_loss /= n_used;
     }
-    const uint32_t n_params = config_.network->n_params;
-    const uint32_t n_phi = config_.rule->n_phi;
-    // Chunks of quantities in parallel; each sum over tasks in task order.
-    constexpr uint32_t kChunk = 2048;
-    const uint32_t n_theta_chunks = (n_params + kChunk - 1) / kChunk;
-    const uint32_t n_phi_chunks = (n_phi + kChunk - 1) / kChunk;
-    pool_.run(n_theta_chunks + n_phi_chunks, [&](uint32_t c, uint32_t) {
-      const bool is_theta = c < n_theta_chunks;
-      const uint32_t begin = (is_theta ? c : c - n_theta_chunks) * kChunk;
-      const uint32_t end =
-          std::min(begin + kChunk, is_theta ? n_params : n_phi);
-      mean_over_tasks(is_theta, begin, end, is_theta ? d_theta : d_phi);
-    });
     return step;
   }
 
@@ -118,33 +114,57 @@ class CpuEngine : public Engine {
     return is_theta ? group.d_theta() : group.d_phi();
   }
 
-  // mean[i] = sum over used tasks ascending / their number, i in [begin, end).
-  void mean_over_tasks(bool is_theta,
-                       uint32_t begin,
-                       uint32_t end,
-                       float* mean) const {
-    const float n = std::max(1.0F, static_cast<float>(used_.size()));
+  // d[i] = sum over used tasks ascending / their number. False if one of them
+  // is not finite, and then some task's value is not, or a sum overflowed.
+  bool mean_over_tasks(float* d_theta, float* d_phi) {
+    const uint32_t n_params = config_.network->n_params;
+    const uint32_t n_phi = config_.rule->n_phi;
+    // Chunks of quantities in parallel.
+    constexpr uint32_t kChunk = 2048;
+    const uint32_t n_theta_chunks = (n_params + kChunk - 1) / kChunk;
+    const uint32_t n_phi_chunks = (n_phi + kChunk - 1) / kChunk;
+    std::atomic<bool> finite = true;
+    pool_.run(n_theta_chunks + n_phi_chunks, [&](uint32_t c, uint32_t) {
+      const bool is_theta = c < n_theta_chunks;
+      const uint32_t begin = (is_theta ? c : c - n_theta_chunks) * kChunk;
+      const uint32_t end =
+          std::min(begin + kChunk, is_theta ? n_params : n_phi);
+      float* const mean = is_theta ? d_theta : d_phi;
+      sum_chunk(is_theta, begin, end, mean);
+      uint32_t n_bad = 0;
+      for (uint32_t i = begin; i < end; ++i)
+        n_bad += is_finite(mean[i]) ? 0 : 1;
+      if (n_bad != 0) finite = false;
+      const float n = std::max(1.0F, static_cast<float>(used_.size()));
+      for (uint32_t i = begin; i < end; ++i) mean[i] = mean[i] / n;
+    });
+    return finite;
+  }
+
+  // sum[i] = sum over used tasks ascending, i in [begin, end).
+  void sum_chunk(bool is_theta,
+                 uint32_t begin,
+                 uint32_t end,
+                 float* sum) const {
     uint32_t i = begin;
     if (width_ == kWidth) {
       for (; i + kWidth <= end; i += kWidth) {
-        const Lanes sum = sum_over_tasks(is_theta, i) / broadcast(n);
-        store_unaligned(mean + i, sum);
+        store_unaligned(sum + i, sum_of_lanes(is_theta, i));
       }
     }
-    for (uint32_t k = i; k < end; ++k) mean[k] = 0.0F;
+    for (uint32_t k = i; k < end; ++k) sum[k] = 0.0F;
     for (const uint32_t t : used_) {
       const float* const from =
           values(groups_[t / width_], is_theta) + t % width_;
       for (uint32_t k = i; k < end; ++k) {
-        mean[k] = mean[k] + from[size_t{k} * width_];
+        sum[k] = sum[k] + from[size_t{k} * width_];
       }
     }
-    for (uint32_t k = i; k < end; ++k) mean[k] = mean[k] / n;
   }
 
   // The sums of quantities i .. i + kLanes - 1, one a lane, where groups hold a
   // task a lane.
-  Lanes sum_over_tasks(bool is_theta, uint32_t i) const {
+  Lanes sum_of_lanes(bool is_theta, uint32_t i) const {
     Lanes sum = broadcast(0.0F);
     Lanes rows[kLanes];
     uint32_t loaded = ~0U;
@@ -161,6 +181,18 @@ class CpuEngine : public Engine {
       sum = sum + rows[t % kWidth];
     }
     return sum;
+  }
+
+  bool has_finite_gradient(uint32_t t) const {
+    const Group& group = groups_[t / width_];
+    const auto finite = [&](const float* v, uint32_t n) {
+      for (uint32_t i = 0; i < n; ++i) {
+        if (!is_finite(v[size_t{i} * width_ + t % width_])) return false;
+      }
+      return true;
+    };
+    return finite(group.d_theta(), config_.network->n_params) &&
+           finite(group.d_phi(), config_.rule->n_phi);
   }
 
   EngineConfig config_;

@@ -33,7 +33,6 @@ struct Group {
   }
   float query_loss[kLanes];
   float support_loss[kLanes];
-  bool finite[kLanes];  ///< Losses and gradients of the task are.
 };
 
 /// Tasks [first, first + width()) of an iteration, as far as there are n_tasks.

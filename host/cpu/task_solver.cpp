@@ -48,24 +48,11 @@ class TaskSolver : public Solver {
                   SharedView<Lanes>{phi},
                   support_.batch(shape().n_support),
                   query_.batch(shape().n_query));
-    // v * 0 is 0 unless v is infinite or NaN.
-    const Lanes zero = broadcast(0.0F);
-    Lanes check = gradient_.query_loss() * zero;
-    const auto keep = [&](const std::vector<Lanes>& from,
-                          std::vector<Lanes>* to) {
-      to->resize(from.size());
-      for (size_t i = 0; i < from.size(); ++i) {
-        (*to)[i] = from[i];
-        check = fma(from[i], zero, check);
-      }
-    };
-    keep(gradient_.theta_bar(), &group->d_theta_lanes);
-    keep(gradient_.phi_bar(), &group->d_phi_lanes);
     for (int l = 0; l < kLanes; ++l) {
       group->query_loss[l] = lane(gradient_.query_loss(), l);
       group->support_loss[l] = lane(gradient_.support_loss(0), l);
-      group->finite[l] = is_finite(lane(check, l));
     }
+    gradient_.swap_bars(&group->d_theta_lanes, &group->d_phi_lanes);
   }
 
   void evaluate(const float* theta,

@@ -195,6 +195,14 @@ class MetaGradient {
   /// d objective / d theta_0 [P] and d phi [n_phi], after run().
   const std::vector<T>& theta_bar() const { return theta_bar_; }
   const std::vector<T>& phi_bar() const { return phi_bar_; }
+  /// Hands these two arrays out and takes others for the next run(), of any
+  /// contents; allocates when they are of another length.
+  void swap_bars(std::vector<T>* theta_bar, std::vector<T>* phi_bar) {
+    theta_bar->resize(theta_bar_.size());
+    phi_bar->resize(phi_bar_.size());
+    theta_bar_.swap(*theta_bar);
+    phi_bar_.swap(*phi_bar);
+  }
 
  private:
   // w_k of the objective.
