@@ -110,13 +110,32 @@ FEWSTEP_INLINE T relu(const T& x) {
   return select(less_equal(x, zero), zero, x);
 }
 
+/// The same for float, on integers: x <= 0 where the bits, as a signed number,
+/// are at most those of -infinity, or +0, which is the result anyway.
+FEWSTEP_INLINE float relu(float x) {
+  const uint32_t b = to_bits(x);
+  constexpr int32_t kMinusInfinity = -0x00800000;
+  return from_bits(static_cast<int32_t>(b) <= kMinusInfinity ? 0U : b);
+}
+
+/// delta relu'(y) for y = relu(x): y <= 0 ? +0 : delta.
+template <class T>
+FEWSTEP_INLINE T relu_delta(const T& y, const T& delta) {
+  const T zero = constant<T>(0.0F);
+  return select(less_equal(y, zero), zero, delta);
+}
+
+/// The same for float: what relu() gives is +0, positive or NaN.
+FEWSTEP_INLINE float relu_delta(float y, float delta) {
+  return to_bits(y) == 0 ? 0.0F : delta;
+}
+
 /// *at = delta * activation'(y), y being the activation that *at holds: the
 /// write of every input_gradient.
 template <class T>
 FEWSTEP_INLINE void store_delta(T* at, uint8_t activation, T delta) {
-  const T zero = constant<T>(0.0F);
   if (activation == static_cast<uint8_t>(LayerOp::kRelu)) {
-    delta = select(less_equal(*at, zero), zero, delta);
+    delta = relu_delta(*at, delta);
   } else if (activation == static_cast<uint8_t>(LayerOp::kTanh)) {
     const T y = *at;
     delta = delta * fma(-y, y, constant<T>(1.0F));

@@ -10,6 +10,7 @@
 #define FEWSTEP_LAYERS_TILE_H_
 
 #include "fewstep/layers/layer.h"
+#include "fewstep/numerics/cortex_m.h"
 
 namespace fewstep {
 
@@ -105,6 +106,122 @@ FEWSTEP_INLINE void spill_sums(const T (&sums)[kRows][kCols],
   }
 }
 
+/// sums[r][c] = p[r * step + c]
+template <int kRows, int kCols, class T>
+FEWSTEP_INLINE void load_rows(T (&sums)[kRows][kCols],
+                              const T* p,
+                              uint32_t step) {
+  const T* row[kRows];
+  load_all(row,
+           [&](int r) { return opaque(p + static_cast<uint32_t>(r) * step); });
+  init_sums(sums, [&](int r, int c) { return row[r][c]; });
+}
+
+/// sums[r][c] = view(r)
+template <int kRows, int kCols, class T, class V>
+FEWSTEP_INLINE void start_columns(T (&sums)[kRows][kCols], const V& view) {
+  init_sums(sums, [&](int r, int) { return view(static_cast<uint32_t>(r)); });
+}
+
+/// sums[r][c] = +0, for store_columns().
+template <int kRows, int kCols, class T>
+FEWSTEP_INLINE void clear_columns(T (&sums)[kRows][kCols]) {
+  init_sums(sums, [](int, int) { return constant<T>(0.0F); });
+}
+
+/// p[r * step + c] = sums[r][c]
+template <int kRows, int kCols, class T>
+FEWSTEP_INLINE void store_rows(const T (&sums)[kRows][kCols],
+                               T* p,
+                               uint32_t step) {
+  T* row[kRows];
+  load_all(row,
+           [&](int r) { return opaque(p + static_cast<uint32_t>(r) * step); });
+  store_sums(sums, [&](int r, int c, const T& sum) { row[r][c] = sum; });
+}
+
+/// p[c * step + r] = sums[r][c]
+template <int kRows, int kCols, class T>
+FEWSTEP_INLINE void store_columns(const T (&sums)[kRows][kCols],
+                                  T* p,
+                                  uint32_t step) {
+  T* col[kCols];
+  load_all(col,
+           [&](int c) { return opaque(p + static_cast<uint32_t>(c) * step); });
+  store_sums(sums, [&](int r, int c, const T& sum) { col[c][r] = sum; });
+}
+
+/// The same with store_delta().
+template <int kRows, int kCols, class T>
+FEWSTEP_INLINE void store_delta_columns(const T (&sums)[kRows][kCols],
+                                        T* p,
+                                        uint32_t step,
+                                        uint8_t activation) {
+  spill_sums(sums, [&](int r, int c, const T& sum) {
+    store_delta(p + static_cast<uint32_t>(c) * step + static_cast<uint32_t>(r),
+                activation,
+                sum);
+  });
+}
+
+// The inner loops: k ascends over the n terms of every sum. They differ in
+// which way of a matrix is contiguous.
+
+/// sums[r][c] += sum over k of a(r * a_step + k) b[c * b_step + k]
+template <int kRows, int kCols, class T, class A, class B>
+FEWSTEP_INLINE void multiply_rows(T (&sums)[kRows][kCols],
+                                  const A& a,
+                                  uint32_t a_step,
+                                  const B* b,
+                                  uint32_t b_step,
+                                  uint32_t n) {
+  for (uint32_t k = 0; k < n; ++k) {
+    T va[kRows];
+    B vb[kCols];
+    load_all(va,
+             [&](int r) { return a(static_cast<uint32_t>(r) * a_step + k); });
+    load_all(vb,
+             [&](int c) { return b[static_cast<uint32_t>(c) * b_step + k]; });
+    multiply_add(sums, va, vb);
+  }
+}
+
+/// sums[r][c] += sum over k of a[k * a_step + r] b[k * b_step + c]
+template <int kRows, int kCols, class T, class B>
+FEWSTEP_INLINE void multiply_columns(T (&sums)[kRows][kCols],
+                                     const T* a,
+                                     uint32_t a_step,
+                                     const B* b,
+                                     uint32_t b_step,
+                                     uint32_t n) {
+  for (uint32_t k = 0; k < n; ++k, a += a_step, b += b_step) {
+    T va[kRows];
+    B vb[kCols];
+    load_all(va, [&](int r) { return a[r]; });
+    load_all(vb, [&](int c) { return b[c]; });
+    multiply_add(sums, va, vb);
+  }
+}
+
+/// sums[r][c] += sum over k of a(k * a_step + r) b[c * b_step + k]
+template <int kRows, int kCols, class T, class A, class B>
+FEWSTEP_INLINE void multiply_column_by_rows(T (&sums)[kRows][kCols],
+                                            const A& a,
+                                            uint32_t a_step,
+                                            const B* b,
+                                            uint32_t b_step,
+                                            uint32_t n) {
+  for (uint32_t k = 0; k < n; ++k) {
+    const A ak = a.at(k * a_step);
+    T va[kRows];
+    B vb[kCols];
+    load_all(va, [&](int r) { return ak(static_cast<uint32_t>(r)); });
+    load_all(vb,
+             [&](int c) { return b[static_cast<uint32_t>(c) * b_step + k]; });
+    multiply_add(sums, va, vb);
+  }
+}
+
 /// f(Int<n>) for a count n in [1, max].
 template <int max, class F>
 FEWSTEP_INLINE void with_count(uint32_t n, const F& f) {
@@ -173,6 +290,53 @@ FEWSTEP_INLINE void for_each_tile(const E& e,
       });
 }
 
+/// g[r * n_cols + c] += sum over k of a[k * a_step + r] b[k * b_step + c];
+/// `first`: the sums start at +0 and g is only written.
+template <class E, class T, class B>
+FEWSTEP_INLINE void add_products(const E& e,
+                                 T* g,
+                                 bool first,
+                                 const T* a,
+                                 uint32_t a_step,
+                                 uint32_t n_rows,
+                                 const B* b,
+                                 uint32_t b_step,
+                                 uint32_t n_cols,
+                                 uint32_t n) {
+  for_each_tile<TileShape<T>::kRows, TileShape<T>::kCols>(
+      e, n_rows, n_cols, [=](auto rows, auto cols, uint32_t row, uint32_t col) {
+        T sums[decltype(rows)::value][decltype(cols)::value];
+        T* const at = g + row * n_cols + col;
+        if (first) {
+          init_sums(sums, [](int, int) { return constant<T>(0.0F); });
+        } else {
+          load_rows(sums, at, n_cols);
+        }
+        multiply_columns(sums, a + row, a_step, b + col, b_step, n);
+        store_rows(sums, at, n_cols);
+      });
+}
+
+/// g[r] += sum over k of a[k * a_step + r]; `first` as above.
+template <class E, class T>
+FEWSTEP_INLINE void add_sums(const E& e,
+                             T* g,
+                             bool first,
+                             const T* a,
+                             uint32_t a_step,
+                             uint32_t n_rows,
+                             uint32_t n) {
+  e.for_each(n_rows, [&](uint32_t r) {
+    T sum = first ? constant<T>(0.0F) : g[r];
+    for (uint32_t k = 0; k < n; ++k) sum = sum + a[k * a_step + r];
+    g[r] = sum;
+  });
+}
+
 }  // namespace fewstep
+
+#if FEWSTEP_CORTEX_M
+#include "fewstep/layers/tile_cortex_m.h"
+#endif
 
 #endif  // FEWSTEP_LAYERS_TILE_H_
