@@ -63,6 +63,7 @@ struct TileShape<Channels> {  // 32 registers.
   static constexpr int kChannelCols = 4;
   static constexpr bool kExactCols = true;
   static constexpr uint32_t kChunkValues = 4096;
+  static constexpr bool kAcrossExamples = true;
 };
 template <>
 struct TileShape<Dual<Channels>> {
@@ -71,6 +72,7 @@ struct TileShape<Dual<Channels>> {
   static constexpr int kChannelCols = 4;
   static constexpr bool kExactCols = true;
   static constexpr uint32_t kChunkValues = 4096;
+  static constexpr bool kAcrossExamples = true;
 };
 #else
 template <>
@@ -80,6 +82,7 @@ struct TileShape<Channels> {  // 16 registers.
   static constexpr int kChannelCols = 4;
   static constexpr bool kExactCols = true;
   static constexpr uint32_t kChunkValues = 4096;
+  static constexpr bool kAcrossExamples = true;
 };
 template <>
 struct TileShape<Dual<Channels>> {
@@ -88,6 +91,7 @@ struct TileShape<Dual<Channels>> {
   static constexpr int kChannelCols = 4;
   static constexpr bool kExactCols = true;
   static constexpr uint32_t kChunkValues = 4096;
+  static constexpr bool kAcrossExamples = true;
 };
 #endif
 

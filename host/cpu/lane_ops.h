@@ -26,6 +26,7 @@ struct TileShape<Lanes> {
   static constexpr int kChannelCols = 5;
   static constexpr bool kExactCols = true;
   static constexpr uint32_t kChunkValues = 0;
+  static constexpr bool kAcrossExamples = true;
 };
 template <>
 struct TileShape<Dual<Lanes>> {
@@ -34,6 +35,7 @@ struct TileShape<Dual<Lanes>> {
   static constexpr int kChannelCols = 5;
   static constexpr bool kExactCols = true;
   static constexpr uint32_t kChunkValues = 0;
+  static constexpr bool kAcrossExamples = true;
 };
 #else
 // 16 vector registers: 12 sums, 4 weights, and the input read from memory.
@@ -44,6 +46,7 @@ struct TileShape<Lanes> {
   static constexpr int kChannelCols = 3;
   static constexpr bool kExactCols = true;
   static constexpr uint32_t kChunkValues = 0;
+  static constexpr bool kAcrossExamples = true;
 };
 #endif
 

@@ -5,10 +5,5 @@
 #include "fewstep/layers/conv2d.h"
 
 #include "../op_table.h"
-#include "fewstep/layers/conv2d_cortex_m.h"
 
-#if FEWSTEP_CORTEX_M
-FEWSTEP_DEFINE_LAYER(Conv2dCortexM, fewstep_op_conv2d);
-#else
 FEWSTEP_DEFINE_LAYER(Conv2d, fewstep_op_conv2d);
-#endif

@@ -64,6 +64,13 @@
 #define FEWSTEP_LONG_INLINE FEWSTEP_INLINE
 #endif
 
+/// A function that stays one: its registers are its own.
+#if defined(__CUDACC__)
+#define FEWSTEP_NOINLINE FEWSTEP_HD
+#else
+#define FEWSTEP_NOINLINE __attribute__((noinline))
+#endif
+
 /// The same as FEWSTEP_INLINE for a lambda, between its parameters and its
 /// body.
 #if defined(__CUDACC__)

@@ -3,61 +3,20 @@
 //   y[o][v][u] = b[o] + sum over (i, ky, kx) ascending of
 //                W[o][i][ky][kx] x[i][v s + ky - p][u s + kx - p]
 //
-// Every sum runs over taps that lie on the input only. Positions of one row
-// that see the same taps form a run, so a tile of them shares its loop; where
-// there are examples enough, a tile takes the same position of several
-// examples instead, which share the taps anyway.
+// Every sum runs over taps that lie on the input only. A tile of sums takes
+// either the same position of several examples, which see the same taps (this
+// file; the CPU engine, which has examples enough), or neighbours in one image
+// (conv2d_rows.h; firmware): TileShape<T>::kAcrossExamples chooses.
 //
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
 #ifndef FEWSTEP_LAYERS_CONV2D_H_
 #define FEWSTEP_LAYERS_CONV2D_H_
 
+#include "fewstep/layers/conv2d_rows.h"
 #include "fewstep/layers/tile.h"
 
 namespace fewstep {
-
-/// Kernel positions lo, lo + step, ... < hi along one axis that connect a
-/// position to valid positions at the other side, the first of which is
-/// `other`.
-struct Taps {
-  uint32_t lo;
-  uint32_t hi;
-  uint32_t other;
-};
-
-FEWSTEP_INLINE bool same_taps(const Taps& a, const Taps& b) {
-  return a.lo == b.lo && a.hi == b.hi;
-}
-
-/// Taps of output `o`: other is the input position of the first, and grows by
-/// one with each (step 1).
-FEWSTEP_INLINE Taps forward_taps(
-    uint32_t o, uint32_t n_in, uint32_t kernel, uint32_t stride, uint32_t pad) {
-  const uint32_t at = o * stride;
-  Taps t;
-  t.lo = at < pad ? pad - at : 0;
-  t.hi = n_in + pad - at < kernel ? n_in + pad - at : kernel;
-  t.other = at + t.lo - pad;
-  return t;
-}
-
-/// Taps of input `i`: other is the output position of the first, and falls by
-/// one with each (step = stride). lo >= hi when there are none.
-FEWSTEP_INLINE Taps backward_taps(uint32_t i,
-                                  uint32_t n_out,
-                                  uint32_t kernel,
-                                  uint32_t stride,
-                                  uint32_t pad) {
-  const uint32_t at = i + pad;
-  const uint32_t last = stride * (n_out - 1);  // Furthest window's start.
-  Taps t;
-  t.lo = at % stride;
-  if (at > last) t.lo = at - last;  // Congruent to `at` modulo the stride.
-  t.hi = at + 1 < kernel ? at + 1 : kernel;
-  t.other = t.lo < t.hi ? (at - t.lo) / stride : 0;
-  return t;
-}
 
 /// Channels that the input of a convolution has, and its output.
 template <class T>
@@ -83,6 +42,51 @@ struct Conv2d {
 
   template <class W, class T, class E>
   static FEWSTEP_HD void forward(const E& e, const LayerCall<T>& c) {
+    if constexpr (TileShape<T>::kAcrossExamples) {
+      forward_across<W>(e, c);
+    } else {
+      ConvRows::forward<W>(e, c);
+    }
+  }
+
+  /// grad W[o][i][ky][kx] += sum over (example, v, u) of dL_dy[o][v][u]
+  /// x[i][v s + ky - p][u s + kx - p];  grad b[o] += sum of dL_dy[o][v][u]
+  template <class W, class T, class E>
+  static FEWSTEP_HD void weight_gradient(const E& e, const LayerCall<T>& c) {
+    if constexpr (TileShape<T>::kAcrossExamples) {
+      weight_gradient_across(e, c);
+    } else {
+      ConvRows::weight_gradient(e, c);
+    }
+    const Layer& l = *c.layer;
+    const uint32_t out_plane = uint32_t{l.out_h} * l.out_w;
+    const uint32_t n_out = l.n_out();
+    T* const g_bias = c.grad + l.n_weights;
+    e.for_each(l.out_c, [&](uint32_t o) {
+      T sum = c.first ? constant<T>(0.0F) : g_bias[o];
+      for (uint32_t ex = 0; ex < c.n; ++ex) {
+        const T* const d = c.out + ex * n_out + o * out_plane;
+        for (uint32_t k = 0; k < out_plane; ++k) sum = sum + d[k];
+      }
+      g_bias[o] = sum;
+    });
+  }
+
+  /// dL_dx[i][y][x] = sum over (o, ky, kx) ascending of W[o][i][ky][kx]
+  /// dL_dy[o][(y + p - ky) / s][(x + p - kx) / s], where these are positions.
+  /// A T that holds several channels reads weights packed over inputs.
+  template <class W, class T, class E>
+  static FEWSTEP_HD void input_gradient(const E& e, const LayerCall<T>& c) {
+    if constexpr (TileShape<T>::kAcrossExamples) {
+      input_gradient_across<W>(e, c);
+    } else {
+      ConvRows::input_gradient<W>(e, c);
+    }
+  }
+
+ private:
+  template <class W, class T, class E>
+  static FEWSTEP_HD void forward_across(const E& e, const LayerCall<T>& c) {
     constexpr int kRows = TileShape<T>::kRows;
     constexpr int kCols = TileShape<T>::kCols;
     constexpr bool kExact = TileShape<T>::kExactCols;
@@ -101,18 +105,15 @@ struct Conv2d {
       using Factor = decltype(Packing<T>::channel(in, 0U));
       constexpr uint32_t kPack = Packing<X>::kChannels;
       const uint32_t n_in = packed<X>(in_c) * in_plane;
-      // One tile: filters o.., and columns of outputs that are `out_step`
-      // apart and read inputs `in_step` apart. `in` and `out` point at the
-      // first column's.
+      // One tile: filters o.. at one position of several examples. `x` and `y`
+      // point at the first's.
       const auto tile = [&](auto rows,
                             auto cols,
                             uint32_t o,
                             const Taps& ty,
                             const Taps& tx,
                             const X* x,
-                            uint32_t in_step,
-                            T* y,
-                            uint32_t out_step) {
+                            T* y) {
         constexpr int kR = decltype(rows)::value;
         constexpr int kC = decltype(cols)::value;
         T sums[kR][kC];
@@ -125,7 +126,7 @@ struct Conv2d {
           return w.at((o + static_cast<uint32_t>(r)) * n_taps + tx.lo);
         });
         load_all(xq,
-                 [&](int q) { return x + static_cast<uint32_t>(q) * in_step; });
+                 [&](int q) { return x + static_cast<uint32_t>(q) * n_in; });
         const uint32_t n_x = tx.hi - tx.lo;
         for (uint32_t i = 0; i < in_c; ++i) {
           for (uint32_t ky = ty.lo; ky < ty.hi; ++ky) {
@@ -144,63 +145,45 @@ struct Conv2d {
         }
         store_sums(sums, [&](int r, int q, const T& sum) {
           y[static_cast<uint32_t>(r) * out_plane +
-            static_cast<uint32_t>(q) * out_step] = sum;
+            static_cast<uint32_t>(q) * n_out] = sum;
         });
       };
 
-      const bool across_examples = c.n >= static_cast<uint32_t>(kCols);
-      const uint32_t in_step = across_examples ? n_in : l.stride;
-      const uint32_t out_step = across_examples ? n_out : 1U;
+      const uint32_t n_groups = (c.n + kCols - 1U) / kCols;
       const uint32_t n_row_tiles = (l.out_c + kRows - 1U) / kRows;
-      const uint32_t n_ex = across_examples ? kCols : 1U;  // A group's.
-      const uint32_t n_groups = (c.n + n_ex - 1) / n_ex;
       e.for_each(n_groups, n_row_tiles * l.out_h, [&](uint32_t g, uint32_t j) {
-        const uint32_t ex = g * n_ex;
+        const uint32_t ex = g * kCols;
+        const uint32_t ex_end = ex + kCols < c.n ? ex + kCols : c.n;
         const uint32_t o = j / l.out_h * kRows;
         const uint32_t o_end = o + kRows < l.out_c ? o + kRows : l.out_c;
         const uint32_t v = j % l.out_h;
         const Taps ty = forward_taps(v, l.in_h, kernel, l.stride, l.pad);
-        uint32_t run = 1;
-        for (uint32_t u = 0; u < l.out_w; u += run) {
+        for (uint32_t u = 0; u < l.out_w; ++u) {
           const Taps tx = forward_taps(u, l.in_w, kernel, l.stride, l.pad);
-          uint32_t n_cols = ex + kCols < c.n ? kCols : c.n - ex;
-          if (!across_examples) {
-            run = 1;
-            while (run < kCols && u + run < l.out_w &&
-                   same_taps(tx,
-                             forward_taps(
-                                 u + run, l.in_w, kernel, l.stride, l.pad))) {
-              ++run;
-            }
-            n_cols = run;
-          }
-          const X* const x = in + ex * n_in + ty.other * l.in_w + tx.other;
-          T* const y = out + ex * n_out + v * l.out_w + u;
+          const X* const x = in + ty.other * l.in_w + tx.other;
+          T* const y = out + v * l.out_w + u;
           cover_tile<kRows, kCols, kExact>(
               o,
               o_end,
-              0,
-              n_cols,
+              ex,
+              ex_end,
               [&](auto rows, auto cols, uint32_t r, uint32_t q) {
                 tile(rows,
                      cols,
                      r,
                      ty,
                      tx,
-                     x + q * in_step,
-                     in_step,
-                     y + q * out_step + r * out_plane,
-                     out_step);
+                     x + q * n_in,
+                     y + q * n_out + r * out_plane);
               });
         }
       });
     });
   }
 
-  /// grad W[o][i][ky][kx] += sum over (example, v, u) of dL_dy[o][v][u]
-  /// x[i][v s + ky - p][u s + kx - p];  grad b[o] += sum of dL_dy[o][v][u]
-  template <class W, class T, class E>
-  static FEWSTEP_HD void weight_gradient(const E& e, const LayerCall<T>& c) {
+  template <class T, class E>
+  static FEWSTEP_HD void weight_gradient_across(const E& e,
+                                                const LayerCall<T>& c) {
     constexpr int kRows = TileShape<T>::kRows;
     // Columns are input channels here: within one T where it holds several.
     constexpr int kCols = TileShape<T>::kChannelCols;
@@ -303,22 +286,11 @@ struct Conv2d {
                    });
       }
     });
-    T* const g_bias = c.grad + l.n_weights;
-    e.for_each(l.out_c, [&](uint32_t o) {
-      T sum = first ? constant<T>(0.0F) : g_bias[o];
-      for (uint32_t ex = 0; ex < c.n; ++ex) {
-        const T* const d = dL_dout + ex * n_out + o * out_plane;
-        for (uint32_t k = 0; k < out_plane; ++k) sum = sum + d[k];
-      }
-      g_bias[o] = sum;
-    });
   }
 
-  /// dL_dx[i][y][x] = sum over (o, ky, kx) ascending of W[o][i][ky][kx]
-  /// dL_dy[o][(y + p - ky) / s][(x + p - kx) / s], where these are positions.
-  /// A T that holds several channels reads weights packed over inputs.
   template <class W, class T, class E>
-  static FEWSTEP_HD void input_gradient(const E& e, const LayerCall<T>& c) {
+  static FEWSTEP_HD void input_gradient_across(const E& e,
+                                               const LayerCall<T>& c) {
     constexpr int kRows = TileShape<T>::kRows;
     constexpr int kCols = TileShape<T>::kCols;
     constexpr bool kExact = TileShape<T>::kExactCols;
@@ -336,17 +308,14 @@ struct Conv2d {
     constexpr uint32_t kPack = Packing<T>::kChannels;
     const uint8_t activation = l.in_activation;
 
-    // One tile: input channels i.., and columns of inputs that are `in_step`
-    // apart and read outputs `d_step` apart.
+    // One tile: input channels i.. at one position of several examples.
     const auto tile = [&](auto rows,
                           auto cols,
                           uint32_t i,
                           const Taps& ty,
                           const Taps& tx,
                           const T* d,
-                          uint32_t d_step,
-                          T* x,
-                          uint32_t in_step) {
+                          T* x) {
       constexpr int kR = decltype(rows)::value;
       constexpr int kC = decltype(cols)::value;
       T sums[kR][kC];
@@ -356,8 +325,7 @@ struct Conv2d {
       load_all(wr, [&](int r) {
         return w.at((i + static_cast<uint32_t>(r)) * window);
       });
-      load_all(dq,
-               [&](int q) { return d + static_cast<uint32_t>(q) * d_step; });
+      load_all(dq, [&](int q) { return d + static_cast<uint32_t>(q) * n_out; });
       for (uint32_t o = 0; o < out_c; ++o) {
         uint32_t row = o / kPack * out_plane;
         for (uint32_t ky = ty.lo; ky < ty.hi; ky += stride, row -= l.out_w) {
@@ -377,61 +345,39 @@ struct Conv2d {
       }
       spill_sums(sums, [&](int r, int q, const T& sum) {
         store_delta(x + static_cast<uint32_t>(r) * in_plane +
-                        static_cast<uint32_t>(q) * in_step,
+                        static_cast<uint32_t>(q) * n_in,
                     activation,
                     sum);
       });
     };
 
-    const bool across_examples = c.n >= static_cast<uint32_t>(kCols);
-    const uint32_t in_step = across_examples ? n_in : stride;
-    const uint32_t d_step = across_examples ? n_out : 1U;
+    const uint32_t n_groups = (c.n + kCols - 1U) / kCols;
     const uint32_t n_row_tiles = (l.in_c + kRows - 1U) / kRows;
-    const uint32_t n_ex = across_examples ? kCols : 1U;  // A group's.
-    const uint32_t n_groups = (c.n + n_ex - 1) / n_ex;
     e.for_each(n_groups, n_row_tiles * l.in_h, [&](uint32_t g, uint32_t j) {
-      const uint32_t ex = g * n_ex;
+      const uint32_t ex = g * kCols;
+      const uint32_t ex_end = ex + kCols < c.n ? ex + kCols : c.n;
       const uint32_t i = j / l.in_h * kRows;
       const uint32_t i_end = i + kRows < l.in_c ? i + kRows : l.in_c;
       const uint32_t y = j % l.in_h;
       const Taps ty = backward_taps(y, l.out_h, kernel, stride, l.pad);
-      // Positions of one row with the same remainder form the runs.
-      const uint32_t n_remainders = stride < l.in_w ? stride : l.in_w;
-      for (uint32_t remainder = 0; remainder < n_remainders; ++remainder) {
-        uint32_t run = 1;
-        for (uint32_t x = remainder; x < l.in_w; x += run * stride) {
-          const Taps tx = backward_taps(x, l.out_w, kernel, stride, l.pad);
-          uint32_t n_cols = ex + kCols < c.n ? kCols : c.n - ex;
-          if (!across_examples) {
-            run = 1;
-            while (run < kCols && x + run * stride < l.in_w &&
-                   same_taps(
-                       tx,
-                       backward_taps(
-                           x + run * stride, l.out_w, kernel, stride, l.pad))) {
-              ++run;
-            }
-            n_cols = run;
-          }
-          const T* const d = c.out + ex * n_out + ty.other * l.out_w + tx.other;
-          T* const at = c.in + ex * n_in + y * l.in_w + x;
-          cover_tile<kRows, kCols, kExact>(
-              i,
-              i_end,
-              0,
-              n_cols,
-              [&](auto rows, auto cols, uint32_t r, uint32_t q) {
-                tile(rows,
-                     cols,
-                     r,
-                     ty,
-                     tx,
-                     d + q * d_step,
-                     d_step,
-                     at + q * in_step + r * in_plane,
-                     in_step);
-              });
-        }
+      for (uint32_t x = 0; x < l.in_w; ++x) {
+        const Taps tx = backward_taps(x, l.out_w, kernel, stride, l.pad);
+        const T* const d = c.out + ty.other * l.out_w + tx.other;
+        T* const at = c.in + y * l.in_w + x;
+        cover_tile<kRows, kCols, kExact>(
+            i,
+            i_end,
+            ex,
+            ex_end,
+            [&](auto rows, auto cols, uint32_t r, uint32_t q) {
+              tile(rows,
+                   cols,
+                   r,
+                   ty,
+                   tx,
+                   d + q * n_out,
+                   at + q * n_in + r * in_plane);
+            });
       }
     });
   }

@@ -159,11 +159,9 @@ FEWSTEP_HD inline T partial_sum(uint32_t n_rows,
   uint32_t j = 0;
   for (uint32_t r = 0; r < n_rows; ++r) {
     const auto term = row(r);
-    for (uint32_t i = 0; i < n_cols;) {
-      // As far as the row and the partials go.
-      uint32_t n = kPartials - j < n_cols - i ? kPartials - j : n_cols - i;
-      for (; n != 0; --n, ++i, ++j) partial[j] = term(i, partial[j]);
-      if (j == kPartials) j = 0;
+    for (uint32_t i = 0; i < n_cols; ++i) {
+      partial[j] = term(i, partial[j]);
+      j = (j + 1) % kPartials;
     }
   }
   T sum = partial[0];

@@ -21,6 +21,8 @@ namespace fewstep {
 /// strips of one; faster, and kCols times the code.
 /// kChunkValues: values of dL_dout that a weight gradient takes in one pass; 0:
 /// all of the tile's examples.
+/// kAcrossExamples: what shares a convolution's tile is the same position of
+/// several examples; else neighbours in one (conv2d_rows.h).
 template <class T>
 struct TileShape {
   static constexpr int kRows = 4;
@@ -28,6 +30,7 @@ struct TileShape {
   static constexpr int kChannelCols = 4;  ///< Where columns are channels.
   static constexpr bool kExactCols = false;
   static constexpr uint32_t kChunkValues = 0;
+  static constexpr bool kAcrossExamples = false;
 };
 template <class T>
 struct TileShape<Dual<T>> {
@@ -36,6 +39,7 @@ struct TileShape<Dual<T>> {
   static constexpr int kChannelCols = 2;
   static constexpr bool kExactCols = false;
   static constexpr uint32_t kChunkValues = 0;
+  static constexpr bool kAcrossExamples = true;
 };
 
 /// p, of which the compiler is to know nothing: it then addresses p[0], p[1],
@@ -162,6 +166,70 @@ FEWSTEP_INLINE void store_delta_columns(const T (&sums)[kRows][kCols],
                 activation,
                 sum);
   });
+}
+
+/// v[i] = *p[i]++
+template <int i = 0, int n, class T>
+FEWSTEP_INLINE void load_next(const T* (&p)[n], T (&v)[n]) {
+  if constexpr (i < n) {
+    v[i] = *p[i]++;
+    load_next<i + 1>(p, v);
+  }
+}
+
+/// row[i] = p + i * step
+template <int i = 0, int n, class T>
+FEWSTEP_INLINE void row_pointers(T* (&row)[n], T* p, uint32_t step) {
+  if constexpr (i < n) {
+    row[i] = opaque(p);
+    row_pointers<i + 1, n, T>(row, row[i] + step, step);
+  }
+}
+
+// `first` names the register that v begins at where a target can make use of
+// it (tile_cortex_m.h).
+
+/// v[i] = p[i]
+template <int first, int n, class T>
+FEWSTEP_INLINE void load_run(T (&v)[n], const T* p) {
+  load_all(v, [&](int i) { return p[i]; });
+}
+
+/// v[i][t] = view(i * step + t)
+template <int first, int i = 0, int n, int kTaps, class T, class V>
+FEWSTEP_INLINE void load_tap_rows(T (&v)[n][kTaps],
+                                  const V& view,
+                                  uint32_t step) {
+  load_all(v[i], [&](int t) { return view(static_cast<uint32_t>(t)); });
+  if constexpr (i + 1 < n) {
+    load_tap_rows<first, i + 1>(v, view.at(step), step);
+  }
+}
+
+/// store_delta(p + j * step + i, activation, delta[4 j + i]) for j < n_runs,
+/// i < n.
+template <class T>
+FEWSTEP_NOINLINE inline void store_delta_runs(T* p,
+                                              uint32_t step,
+                                              const T* delta,
+                                              uint32_t n_runs,
+                                              uint32_t n,
+                                              uint8_t activation) {
+  do {
+    uint32_t i = 0;
+    do {
+      store_delta(p + i, activation, delta[i]);
+    } while (++i != n);
+    p += step;
+    delta += 4;
+  } while (--n_runs != 0);
+}
+
+/// The same for runs of four.
+template <class T>
+FEWSTEP_INLINE void store_delta_fours(
+    T* p, uint32_t step, const T* delta, uint32_t n_runs, uint8_t activation) {
+  store_delta_runs(p, step, delta, n_runs, 4, activation);
 }
 
 // The inner loops: k ascends over the n terms of every sum. They differ in
@@ -303,7 +371,8 @@ FEWSTEP_INLINE void add_products(const E& e,
                                  uint32_t b_step,
                                  uint32_t n_cols,
                                  uint32_t n) {
-  for_each_tile<TileShape<T>::kRows, TileShape<T>::kCols>(
+  using Shape = TileShape<T>;
+  for_each_tile<Shape::kRows, Shape::kCols, Shape::kExactCols>(
       e, n_rows, n_cols, [=](auto rows, auto cols, uint32_t row, uint32_t col) {
         T sums[decltype(rows)::value][decltype(cols)::value];
         T* const at = g + row * n_cols + col;

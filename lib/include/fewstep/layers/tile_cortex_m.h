@@ -31,67 +31,23 @@ FEWSTEP_INLINE void load_pairs(const float* (&p)[n],
   }
 }
 
-/// v[i] = *p[i]++
-template <int i = 0, int n>
-FEWSTEP_INLINE void load_next(const float* (&p)[n], float (&v)[n]) {
-  if constexpr (i < n) {
-    v[i] = *p[i]++;
-    load_next<i + 1>(p, v);
-  }
-}
-
-/// row[i] = p + i * step
-template <int i = 0, int n, class T>
-FEWSTEP_INLINE void row_pointers(T* (&row)[n], T* p, uint32_t step) {
-  if constexpr (i < n) {
-    row[i] = opaque(p);
-    row_pointers<i + 1, n, T>(row, row[i] + step, step);
-  }
-}
-
-/// v[i] = p[i]
-template <int first, int n>
-FEWSTEP_INLINE void load_run(float (&v)[n], const float* p) {
-  if constexpr (n == 4) {
-    Registers<first>::load(p, v[0], v[1], v[2], v[3]);
-  } else {
-    load_all(v, [&](int i) { return p[i]; });
-  }
-}
-
-/// v[t] = p[t], in registers from s<first> on.
 template <int first>
-FEWSTEP_INLINE void load_taps(float (&v)[3], const float* p) {
+FEWSTEP_INLINE void load_run(float (&v)[4], const float* p) {
+  Registers<first>::load(p, v[0], v[1], v[2], v[3]);
+}
+template <int first>
+FEWSTEP_INLINE void load_run(float (&v)[3], const float* p) {
   Registers<first>::triple(p, v[0], v[1], v[2]);
 }
-template <int first>
-FEWSTEP_INLINE void load_taps(float (&v)[2], const float* p) {
-  v[0] = p[0];
-  v[1] = p[1];
-}
-template <int first>
-FEWSTEP_INLINE void load_taps(float (&v)[1], const float* p) {
-  v[0] = p[0];
-}
 
-/// v[i][t] = view(i * step + t)
 template <int first, int i = 0, int n, int kTaps>
 FEWSTEP_INLINE void load_tap_rows(float (&v)[n][kTaps],
                                   const PlainView<float>& view,
                                   uint32_t step) {
-  load_taps<first + i * kTaps>(v[i], view.data);
+  load_run<first + i * kTaps>(v[i], view.data);
   if constexpr (i + 1 < n) {
     load_tap_rows<first, i + 1>(
         v, PlainView<float>{opaque(view.data + step)}, step);
-  }
-}
-template <int first, int i = 0, int n, int kTaps, class V>
-FEWSTEP_INLINE void load_tap_rows(float (&v)[n][kTaps],
-                                  const V& view,
-                                  uint32_t step) {
-  load_all(v[i], [&](int t) { return view(static_cast<uint32_t>(t)); });
-  if constexpr (i + 1 < n) {
-    load_tap_rows<first, i + 1>(v, view.at(step), step);
   }
 }
 
@@ -152,24 +108,6 @@ FEWSTEP_INLINE void spill_columns(const float (&sums)[4][kCols],
         spilled[c], sums[0][c], sums[1][c], sums[2][c], sums[3][c]);
     spill_columns<c + 1>(sums, spilled);
   }
-}
-
-/// store_delta(p + j * step + i, activation, delta[4 j + i]) for j < n_runs,
-/// i < n.
-__attribute__((noinline)) inline void store_delta_runs(float* p,
-                                                       uint32_t step,
-                                                       const float* delta,
-                                                       uint32_t n_runs,
-                                                       uint32_t n,
-                                                       uint8_t activation) {
-  do {
-    uint32_t i = 0;
-    do {
-      store_delta(p + i, activation, delta[i]);
-    } while (++i != n);
-    p += step;
-    delta += 4;
-  } while (--n_runs != 0);
 }
 
 /// The same for runs of four.
