@@ -224,14 +224,21 @@ TEST(Layers, NormsEqualReference) {
 }
 
 TEST(Layers, InputGradientAppliesTheActivationBelow) {
-  const std::vector<Case> cases = {{reference::dense(3), {2, 2, 3}},
-                                   {reference::conv(3, 3, 2, 1), {2, 4, 5}},
-                                   {reference::max_pool(2), {2, 5, 4}},
-                                   {reference::global_avg_pool(), {2, 2, 3}},
-                                   {reference::group_norm(2), {4, 2, 2}},
-                                   {reference::batch_norm(), {2, 2, 3}},
-                                   {reference::relu_layer(), {2, 2, 3}},
-                                   {reference::tanh_layer(), {2, 2, 3}}};
+  std::vector<Case> cases = {{reference::dense(3), {2, 2, 3}},
+                             {reference::conv(3, 3, 2, 1), {2, 4, 5}},
+                             {reference::max_pool(2), {2, 5, 4}},
+                             {reference::global_avg_pool(), {2, 2, 3}},
+                             {reference::group_norm(2), {4, 2, 2}},
+                             {reference::batch_norm(), {2, 2, 3}},
+                             {reference::relu_layer(), {2, 2, 3}},
+                             {reference::tanh_layer(), {2, 2, 3}}};
+  // Once each, however tiles of neighbours and runs share a row.
+  for (const int stride : {1, 2, 3}) {
+    for (const int pad : {0, 1, 2}) {
+      cases.push_back({reference::conv(4, 3, stride, pad), {4, 3, 13}});
+      cases.push_back({reference::conv(3, 3, stride, pad), {5, 4, 10}});
+    }
+  }
   for (const Case& c : cases) {
     for (const uint32_t n : {2U, 5U}) {
       SCOPED_TRACE(describe(c, n));

@@ -172,7 +172,7 @@ struct ConvRows {
           const Taps tx = backward_taps(x, l.out_w, l.kernel, l.stride, l.pad);
           while (!done && n_cols < 4) {
             const uint32_t next = x + n_cols * l.stride;
-            if (next >= l.in_w || next == begin ||
+            if (next >= l.in_w || (next >= begin && next < end) ||
                 !same_taps(
                     tx,
                     backward_taps(next, l.out_w, l.kernel, l.stride, l.pad))) {
