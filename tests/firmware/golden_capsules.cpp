@@ -3,16 +3,19 @@
 // each X.capsule lie the same episode as X.npz, for `fewstep adapt`, and as
 // X/episode.h, for the example firmware.
 //
-//   golden_capsules FOLDER [--spoil]
+//   golden_capsules FOLDER [--spoil | --random N]
 //
 // --spoil records hashes that are one bit wrong, so that a replay must fail.
+// --random writes N small networks instead, random_0.capsule and on: dense and
+// convolutional, of every size, stride and padding that tiles treat apart. The
+// same ones every time.
 //
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 #include <cstdio>
-#include <cstring>
 #include <filesystem>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -63,7 +66,7 @@ Layer plain(LayerOp op) {
 }
 
 struct Case {
-  const char* name;
+  std::string name;
   uint16_t c, h, w;
   std::vector<Layer> layers;
   LossOp loss;
@@ -343,6 +346,52 @@ class Values {
   uint64_t state_ = 1;
 };
 
+/// A network of up to three layers, an activation behind each, and a dense one.
+Case random_case(int index, std::mt19937& random) {
+  // Not a distribution: those differ between standard libraries.
+  const auto pick = [&](uint32_t lo, uint32_t hi) {
+    return lo + static_cast<uint32_t>(random()) % (hi - lo + 1);
+  };
+  Case c = {};
+  c.name = "random_" + std::to_string(index);
+  const bool flat = index % 4 == 0;
+  uint32_t h = flat ? 1 : pick(3, 14);
+  uint32_t w = flat ? 1 : pick(3, 14);
+  c.c = static_cast<uint16_t>(flat ? pick(1, 70) : pick(1, 9));
+  c.h = static_cast<uint16_t>(h);
+  c.w = static_cast<uint16_t>(w);
+  const uint32_t n_layers = pick(1, 3);
+  for (uint32_t i = 0; i < n_layers; ++i) {
+    if (flat) {
+      c.layers.push_back(dense(static_cast<uint16_t>(pick(1, 21))));
+    } else {
+      const uint32_t kernel = pick(0, 1) == 0 ? 3 : pick(1, 5);
+      const uint32_t stride = pick(0, 2) == 0 ? pick(1, 4) : pick(1, 2);
+      const uint32_t pad = pick(0, kernel - 1);
+      if (h + 2 * pad < kernel || w + 2 * pad < kernel) break;
+      h = (h + 2 * pad - kernel) / stride + 1;
+      w = (w + 2 * pad - kernel) / stride + 1;
+      const uint32_t filters = pick(0, 1) == 0 ? pick(1, 9) : 4 * pick(1, 3);
+      c.layers.push_back(conv2d(static_cast<uint16_t>(filters),
+                                static_cast<uint8_t>(kernel),
+                                static_cast<uint8_t>(stride),
+                                static_cast<uint8_t>(pad)));
+    }
+    const uint32_t activation = pick(0, 2);
+    if (activation == 1) c.layers.push_back(plain(LayerOp::kRelu));
+    if (activation == 2) c.layers.push_back(plain(LayerOp::kTanh));
+  }
+  c.layers.push_back(dense(static_cast<uint16_t>(pick(2, 9))));
+  c.loss = pick(0, 1) == 0 ? LossOp::kMeanSquaredError
+                           : LossOp::kSoftmaxCrossEntropy;
+  c.rule = static_cast<RuleOp>(pick(1, 3));
+  c.steps = static_cast<uint16_t>(pick(1, 2));
+  c.init = pick(0, 3) == 0 ? Storage::kF16 : Storage::kF32;
+  c.rates = pick(0, 2) == 0 ? Storage::kLog8 : Storage::kF32;
+  c.n_support = pick(1, 9);
+  return c;
+}
+
 void require(Status status, const std::string& what) {
   if (status == Status::kOk) return;
   throw host::Error(host::Exit::kInternal, what + ": " + to_string(status));
@@ -426,7 +475,7 @@ void write_episode(const Case& c,
     npz.set<float>("support_y", {1, n_s, shape.n_out}, episode.support_targets);
     npz.set<float>("query_y", {1, n_q, shape.n_out}, episode.query_targets);
   }
-  npz.save(folder / (std::string(c.name) + ".npz"));
+  npz.save(folder / (c.name + ".npz"));
   std::filesystem::create_directories(folder / c.name);
   save_text(folder / c.name / "episode.h",
             cli::episode_header("episode", c.name, episode, shape));
@@ -437,8 +486,7 @@ void write_case(Case c, const std::filesystem::path& folder, bool spoil) {
   NetworkPlanner planner(c.c, c.h, c.w, &contents.network);
   for (Layer& layer : c.layers) {
     if (planner.add(&layer) != Status::kOk) {
-      throw host::Error(host::Exit::kInternal,
-                        std::string(c.name) + ": " + planner.error());
+      throw host::Error(host::Exit::kInternal, c.name + ": " + planner.error());
     }
   }
   require(planner.finish(c.layers.data(), c.loss), planner.error());
@@ -486,25 +534,36 @@ void write_case(Case c, const std::filesystem::path& folder, bool spoil) {
   if (spoil) golden.parameter_hash ^= 1;
   contents.golden = golden;
   const host::CapsuleBytes bytes = host::encode_capsule(contents);
-  host::save_file_atomically(folder / (std::string(c.name) + ".capsule"),
+  host::save_file_atomically(folder / (c.name + ".capsule"),
                              std::vector<uint8_t>(bytes.begin(), bytes.end()));
   write_episode(c, network, golden, &values, folder);
   std::printf("%s %016llx\n",
-              c.name,
+              c.name.c_str(),
               static_cast<unsigned long long>(golden.parameter_hash));
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const bool spoil = argc == 3 && std::strcmp(argv[2], "--spoil") == 0;
-  if (argc != 2 && !spoil) {
-    std::fprintf(stderr, "usage: golden_capsules FOLDER [--spoil]\n");
+  const std::string option = argc >= 3 ? argv[2] : "";
+  const bool spoil = argc == 3 && option == "--spoil";
+  const bool random = argc == 4 && option == "--random";
+  if (argc != 2 && !spoil && !random) {
+    std::fprintf(stderr,
+                 "usage: golden_capsules FOLDER [--spoil | --random N]\n");
     return 2;
   }
   try {
     std::filesystem::create_directories(argv[1]);
-    for (const Case& c : cases()) write_case(c, argv[1], spoil);
+    if (random) {
+      std::mt19937 generator(1);
+      const int n = std::stoi(argv[3]);
+      for (int i = 0; i < n; ++i) {
+        write_case(random_case(i, generator), argv[1], false);
+      }
+    } else {
+      for (const Case& c : cases()) write_case(c, argv[1], spoil);
+    }
   } catch (const host::Error& error) {
     std::fprintf(stderr, "golden_capsules: %s\n", error.what());
     return 1;
