@@ -15,6 +15,7 @@
 #include "fewstep/device/session.h"
 #include "fewstep/host/capsule_writer.h"
 #include "fewstep/host/recipe.h"
+#include "step_cost.h"
 
 namespace fewstep::cli {
 namespace {
@@ -84,6 +85,22 @@ Json describe(const host::CapsuleFile& file) {
   const uint64_t per_example = multiply_adds_per_example(n);
   json["multiply_adds"] = {{"per_example", per_example},
                            {"per_step", per_example * c.limits.support_max}};
+  Json steps = Json::array();
+  for (const ArenaSize& arena : arena_sizes(c)) {
+    Json step = {
+        {"tile", arena.tile},
+        {"bytes_touched", bytes_touched(c, c.limits.support_max, arena.tile)}};
+    Json cores = Json::object();
+    for (const CoreCost& cost :
+         step_instructions(n, c.limits.support_max, arena.tile)) {
+      cores[cost.core] = {
+          {"instructions", static_cast<uint64_t>(cost.instructions)},
+          {"error", cost.error}};
+    }
+    step["cores"] = cores;
+    steps.push_back(step);
+  }
+  json["step"] = steps;
   if (c.provenance != nullptr) {
     const std::string text(c.provenance, c.provenance_bytes);
     json["provenance"] = Json::parse(text, nullptr, false);
@@ -158,17 +175,42 @@ void print(const std::string& path, const host::CapsuleFile& file) {
       per_example * c.limits.support_max,
       c.limits.support_max);
 
-  fmt::print("arena for {} support examples and {} step{}:\n",
+  // An f16 initialization is decoded as it is read: in the first step.
+  const bool f16 = c.init.storage == Storage::kF16;
+  const std::vector<CoreCost> cores = step_instructions(n, 1, 1);
+  fmt::print("a step on {} examples, and the arena for {} step{}:\n",
              c.limits.support_max,
              c.limits.steps,
              c.limits.steps == 1 ? "" : "s");
+  fmt::print("  {:<24} {:>13} {:>14}", "", "arena", "bytes touched");
+  for (const CoreCost& core : cores) fmt::print(" {:>20}", core.core);
+  fmt::print("\n");
   for (const ArenaSize& arena : arena_sizes(c)) {
     const std::string tile = arena.tile == c.limits.support_max
                                  ? "all examples at once"
                                  : fmt::format("{} example{} at a time",
                                                arena.tile,
                                                arena.tile == 1 ? "" : "s");
-    fmt::print("  {:<24} {:>10} bytes\n", tile, arena.bytes);
+    fmt::print("  {:<24} {:>7} bytes {:>14}",
+               tile,
+               arena.bytes,
+               bytes_touched(c, c.limits.support_max, arena.tile));
+    for (const CoreCost& cost :
+         step_instructions(n, c.limits.support_max, arena.tile)) {
+      fmt::print(" {:>20}",
+                 fmt::format("{:#.3g} M instr.", 1e-6 * cost.instructions));
+    }
+    fmt::print("\n");
+  }
+  for (const CoreCost& core : cores) {
+    fmt::print(
+        "instructions estimated: within {:.0f} % for networks like those "
+        "measured{}\n",
+        100 * core.error,
+        f16 ? "; the first step, on f16, takes more" : "");
+  }
+  if (cores.empty()) {
+    fmt::print("instructions not estimated: batch_norm was not measured\n");
   }
   if (c.provenance != nullptr) {
     fmt::print("\nprovenance: {}\n",
