@@ -3,9 +3,10 @@
 # Debian 12). Quiet, and without network, when everything is there already.
 #
 #   tools/setup.sh           compilers, libraries, the Arm toolchain, QEMU
-#   tools/setup.sh --peers   also what benchmarks compare with: Debian's
-#                            PyTorch, and JAX and NumPy of fixed versions in
-#                            the virtual environment build/peers
+#   tools/setup.sh --peers   also what tools/bench compares and draws with:
+#                            Debian's PyTorch, and JAX and NumPy of fixed
+#                            versions in the virtual environment build/peers;
+#                            google-benchmark; gnuplot
 #
 # The product itself needs no Python. Run as root, or as a user who may sudo.
 #
@@ -25,7 +26,12 @@ packages=(
   # Firmware: compiler, C library, emulator.
   gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
 )
-peer_packages=(python3-venv python3-torch)
+peer_packages=(
+  # OpenBLAS is what PyTorch multiplies matrices with where it is installed.
+  python3-venv python3-torch libopenblas0-pthread
+  # Single kernels and plots.
+  libbenchmark-dev gnuplot-nox
+)
 peer_versions=(
   numpy==1.26.4 jax==0.4.30 jaxlib==0.4.30 scipy==1.13.1 ml-dtypes==0.4.0
   opt-einsum==3.3.0
@@ -81,8 +87,9 @@ if [[ $peers == yes ]]; then
   if [[ $(cat build/peers/fewstep-versions 2>/dev/null) != "$wanted" ]]; then
     echo "setup.sh: installing ${peer_versions[*]} in build/peers"
     mkdir -p build
-    # Sees Debian's PyTorch beside what is installed here.
-    python3 -m venv --clear --system-site-packages build/peers
+    # Sees Debian's PyTorch beside what is installed here; another python3
+    # in the PATH would not.
+    /usr/bin/python3 -m venv --clear --system-site-packages build/peers
     build/peers/bin/pip install --quiet --disable-pip-version-check \
       "${peer_versions[@]}"
     printf '%s\n' "$wanted" >build/peers/fewstep-versions
