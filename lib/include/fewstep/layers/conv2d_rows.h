@@ -217,7 +217,7 @@ struct ConvRows {
     bool lead, tail;  ///< The first input's first tap is missing, ...
     uint32_t in_c, kernel, window, in_w, in_plane, out_plane, stride;
 
-    void next_filters(uint32_t n) {
+    FEWSTEP_HD void next_filters(uint32_t n) {
       w = w.at(n * in_c * window);
       bias = bias.at(n);
       y += n * out_plane;
@@ -518,13 +518,13 @@ struct ConvRows {
     uint32_t out_c, window, n_taps, w_row, out_w, out_plane, in_plane, stride;
     uint8_t activation;
 
-    void next_channels(uint32_t n) {
+    FEWSTEP_HD void next_channels(uint32_t n) {
       w = w.at(n * window);
       x += n * in_plane;
     }
   };
 
-  static uint32_t count(const Taps& t, uint32_t stride) {
+  static FEWSTEP_HD uint32_t count(const Taps& t, uint32_t stride) {
     return t.lo < t.hi ? (t.hi - t.lo + stride - 1) / stride : 0;
   }
 
