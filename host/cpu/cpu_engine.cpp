@@ -14,23 +14,27 @@ namespace {
 
 constexpr uint32_t kWidth = static_cast<uint32_t>(kLanes);
 
-// The channel layout, if it is to be used: tasks in the lanes multiply the
-// working set by kLanes, and past the caches that costs more than padding.
+// The channel layout, if it is to be used. Tasks in the lanes multiply the
+// working set by kLanes, and past the caches that costs more than padding;
+// packing a task's parameters has to pay, which takes some hundred
+// multiply-adds on each (dense layers on few examples have too few).
 std::optional<ChannelNetwork> choose_channels(const EngineConfig& config) {
   if (config.layout == LaneLayout::kTasks) return std::nullopt;
-  std::optional<ChannelNetwork> channels =
-      ChannelNetwork::make(*config.network);
+  const Network& network = *config.network;
+  std::optional<ChannelNetwork> channels = ChannelNetwork::make(network);
   if (config.layout == LaneLayout::kChannels) return channels;
   if (!channels || channels->utilization() < 0.5) return std::nullopt;
   constexpr uint64_t kCacheBytes = 512 * 1024;
+  constexpr uint64_t kMinReuse = 256;
   const EpisodeShape& shape = config.source->shape();
-  const uint64_t examples = config.network->transductive != 0
-                                ? std::max(shape.n_support, shape.n_query)
-                                : 1;
-  const uint64_t bytes =
-      sizeof(Lanes) * (uint64_t{config.network->n_params} +
-                       examples * uint64_t{config.network->n_act});
-  return bytes > kCacheBytes ? channels : std::nullopt;
+  const uint64_t at_once =
+      network.transductive != 0 ? std::max(shape.n_support, shape.n_query) : 1;
+  const uint64_t bytes = sizeof(Lanes) * (uint64_t{network.n_params} +
+                                          at_once * uint64_t{network.n_act});
+  const uint64_t multiply_adds = multiply_adds_per_example(network) *
+                                 (uint64_t{shape.n_support} + shape.n_query);
+  const bool pays = multiply_adds >= kMinReuse * network.n_params;
+  return bytes > kCacheBytes && pays ? channels : std::nullopt;
 }
 
 class CpuEngine : public Engine {
