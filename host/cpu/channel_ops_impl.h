@@ -59,7 +59,9 @@ struct ChannelRunner<U>::Ops {
     if (op == LayerOp::kConv2d) {
       const uint32_t at = r->channel_network_->transposed_offset(c.layer);
       c.weights.value = r->transposed_.data() + at;
-      c.weights.tangent = r->transposed_tangent_.data() + at;
+      if constexpr (!std::is_same_v<U, Channels>) {
+        c.weights.tangent = r->transposed_tangent_.data() + at;
+      }
     }
     ChannelLayers().template input_gradient<W>(e, op, c);
   }
