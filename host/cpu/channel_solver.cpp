@@ -9,29 +9,17 @@
 namespace fewstep::host {
 namespace {
 
-// Examples the kernels take at a time: as many as keep a tile's activations in
-// a core's second-level cache. Batch norm needs all.
-uint32_t choose_tile(const Network& packed, uint32_t n, size_t run_bytes) {
-  if (packed.transductive != 0) return n;
-  constexpr uint64_t kCacheBytes = 512 * 1024;
-  constexpr uint32_t kCols = TileShape<Channels>::kCols;
-  const uint64_t fit =
-      std::max<uint64_t>(1, kCacheBytes / (run_bytes * packed.n_act) / kCols);
-  return static_cast<uint32_t>(std::min<uint64_t>(n, fit * kCols));
-}
-
 class ChannelSolver : public Solver {
  public:
   ChannelSolver(const EngineConfig& config, const ChannelNetwork& network)
       : config_(config),
         gradient_(*config.network, *config.rule, config.objective, 0, 0),
-        tile_(choose_tile(network.network(),
-                          std::max(shape().n_support, shape().n_query),
-                          sizeof(Channels))),
+        tile_(tile_of(network,
+                      std::max(shape().n_support, shape().n_query),
+                      sizeof(Channels))),
         ops_(network,
              tile_,
-             choose_tile(
-                 network.network(), shape().n_support, sizeof(Dual<Channels>))),
+             tile_of(network, shape().n_support, sizeof(Dual<Channels>))),
         out_(size_t{tile_} * shape().n_out) {}
 
   void meta_gradient(const float* theta,
@@ -95,23 +83,37 @@ class ChannelSolver : public Solver {
 
  private:
   const EpisodeShape& shape() const { return config_.source->shape(); }
+  static uint32_t tile_of(const ChannelNetwork& channels,
+                          uint32_t n,
+                          uint64_t run_bytes) {
+    const Network packed = channels.network();
+    return choose_tile(
+        packed, n, run_bytes * packed.n_act, TileShape<Channels>::kCols);
+  }
   void sample(const TaskRange& tasks) {
     config_.source->sample(
         tasks.split, config_.seed, tasks.iteration, tasks.first, &episode_);
   }
   Batch<float> support() const {
-    const Episode& e = episode_;
-    return {e.support_x.data(),
-            e.support_labels.data(),
-            shape().classification ? nullptr : e.support_targets.data(),
-            shape().n_support};
+    return batch(episode_.support_x,
+                 episode_.support_labels,
+                 episode_.support_targets,
+                 shape().n_support);
   }
   Batch<float> query() const {
-    const Episode& e = episode_;
-    return {e.query_x.data(),
-            e.query_labels.data(),
-            shape().classification ? nullptr : e.query_targets.data(),
-            shape().n_query};
+    return batch(episode_.query_x,
+                 episode_.query_labels,
+                 episode_.query_targets,
+                 shape().n_query);
+  }
+  static Batch<float> batch(const std::vector<float>& x,
+                            const std::vector<uint16_t>& labels,
+                            const std::vector<float>& targets,
+                            uint32_t n) {
+    return {x.data(),
+            labels.empty() ? nullptr : labels.data(),
+            targets.empty() ? nullptr : targets.data(),
+            n};
   }
 
   EngineConfig config_;

@@ -53,46 +53,18 @@ struct Lift<Dual<Channels>, float> {
   }
 };
 
-// Rows are runs of output channels, columns examples or positions, whose
-// factors are broadcast from memory.
-#if defined(__AVX512F__)
+// Rows are runs of output channels, columns examples, whose factors are
+// broadcast from memory; weight gradients take 4,096 runs of deltas at a time.
+#if defined(__AVX512F__)  // 32 registers.
 template <>
-struct TileShape<Channels> {  // 32 registers.
-  static constexpr int kRows = 4;
-  static constexpr int kCols = 5;
-  static constexpr int kChannelCols = 4;
-  static constexpr bool kExactCols = true;
-  static constexpr uint32_t kChunkValues = 4096;
-  static constexpr bool kAcrossExamples = true;
-};
+struct TileShape<Channels> : SimdTileShape<4, 5, 4, 4096> {};
 template <>
-struct TileShape<Dual<Channels>> {
-  static constexpr int kRows = 2;
-  static constexpr int kCols = 5;
-  static constexpr int kChannelCols = 4;
-  static constexpr bool kExactCols = true;
-  static constexpr uint32_t kChunkValues = 4096;
-  static constexpr bool kAcrossExamples = true;
-};
-#else
+struct TileShape<Dual<Channels>> : SimdTileShape<2, 5, 4, 4096> {};
+#else  // 16 registers.
 template <>
-struct TileShape<Channels> {  // 16 registers.
-  static constexpr int kRows = 2;
-  static constexpr int kCols = 5;
-  static constexpr int kChannelCols = 4;
-  static constexpr bool kExactCols = true;
-  static constexpr uint32_t kChunkValues = 4096;
-  static constexpr bool kAcrossExamples = true;
-};
+struct TileShape<Channels> : SimdTileShape<2, 5, 4, 4096> {};
 template <>
-struct TileShape<Dual<Channels>> {
-  static constexpr int kRows = 1;
-  static constexpr int kCols = 5;
-  static constexpr int kChannelCols = 4;
-  static constexpr bool kExactCols = true;
-  static constexpr uint32_t kChunkValues = 4096;
-  static constexpr bool kAcrossExamples = true;
-};
+struct TileShape<Dual<Channels>> : SimdTileShape<1, 5, 4, 4096> {};
 #endif
 
 }  // namespace fewstep

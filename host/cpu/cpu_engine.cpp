@@ -24,7 +24,6 @@ std::optional<ChannelNetwork> choose_channels(const EngineConfig& config) {
   std::optional<ChannelNetwork> channels = ChannelNetwork::make(network);
   if (config.layout == LaneLayout::kChannels) return channels;
   if (!channels || channels->utilization() < 0.5) return std::nullopt;
-  constexpr uint64_t kCacheBytes = 512 * 1024;
   constexpr uint64_t kMinReuse = 256;
   const EpisodeShape& shape = config.source->shape();
   const uint64_t at_once =

@@ -20,34 +20,13 @@ namespace fewstep {
 #if defined(__AVX512F__)
 // 32 vector registers: 20 sums, 4 weights, and the input read from memory.
 template <>
-struct TileShape<Lanes> {
-  static constexpr int kRows = 4;
-  static constexpr int kCols = 5;
-  static constexpr int kChannelCols = 5;
-  static constexpr bool kExactCols = true;
-  static constexpr uint32_t kChunkValues = 0;
-  static constexpr bool kAcrossExamples = true;
-};
+struct TileShape<Lanes> : SimdTileShape<4, 5, 5, 0> {};
 template <>
-struct TileShape<Dual<Lanes>> {
-  static constexpr int kRows = 2;
-  static constexpr int kCols = 5;
-  static constexpr int kChannelCols = 5;
-  static constexpr bool kExactCols = true;
-  static constexpr uint32_t kChunkValues = 0;
-  static constexpr bool kAcrossExamples = true;
-};
+struct TileShape<Dual<Lanes>> : SimdTileShape<2, 5, 5, 0> {};
 #else
 // 16 vector registers: 12 sums, 4 weights, and the input read from memory.
 template <>
-struct TileShape<Lanes> {
-  static constexpr int kRows = 4;
-  static constexpr int kCols = 3;
-  static constexpr int kChannelCols = 3;
-  static constexpr bool kExactCols = true;
-  static constexpr uint32_t kChunkValues = 0;
-  static constexpr bool kAcrossExamples = true;
-};
+struct TileShape<Lanes> : SimdTileShape<4, 3, 3, 0> {};
 #endif
 
 namespace host {

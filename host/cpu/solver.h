@@ -61,6 +61,23 @@ class Solver {
                         TaskScores* scores) = 0;
 };
 
+/// What is taken for a core's second-level cache, bytes: half of 1 MiB, the
+/// other half is the parameters'.
+constexpr uint64_t kCacheBytes = 512 * 1024;
+
+/// Examples of n that the kernels take at a time: as many as keep a tile's
+/// activations, `example_bytes` each, in the cache, in whole register tiles of
+/// `cols` examples. Batch norm needs all.
+constexpr uint32_t choose_tile(const Network& network,
+                               uint32_t n,
+                               uint64_t example_bytes,
+                               uint32_t cols) {
+  if (network.transductive != 0) return n;
+  const uint64_t fit = kCacheBytes / example_bytes / cols;
+  const uint64_t tile = (fit > 1 ? fit : 1) * cols;
+  return tile < n ? static_cast<uint32_t>(tile) : n;
+}
+
 /// Tasks in the lanes. Its width is kLanes.
 std::unique_ptr<Solver> make_task_solver(const EngineConfig& config);
 /// Channels in the lanes. Its width is 1. `network` outlives it.

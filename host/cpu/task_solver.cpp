@@ -12,18 +12,6 @@ namespace {
 
 constexpr uint32_t kWidth = static_cast<uint32_t>(kLanes);
 
-// Examples the kernels take at a time: as many as keep a tile's activations in
-// a core's second-level cache, and whole register tiles. Batch norm needs all.
-uint32_t choose_tile(const Network& network, uint32_t n) {
-  if (network.transductive != 0) return n;
-  constexpr uint64_t kCacheBytes = 512 * 1024;
-  constexpr uint32_t kCols = TileShape<Lanes>::kCols;
-  const uint64_t bytes =
-      sizeof(Lanes) * (uint64_t{network.n_act} + network.n_in);
-  const uint64_t fit = std::max<uint64_t>(1, kCacheBytes / bytes / kCols);
-  return static_cast<uint32_t>(std::min<uint64_t>(n, fit * kCols));
-}
-
 class TaskSolver : public Solver {
  public:
   explicit TaskSolver(const EngineConfig& config)
@@ -31,8 +19,8 @@ class TaskSolver : public Solver {
         gradient_(*config.network,
                   *config.rule,
                   config.objective,
-                  choose_tile(*config.network, shape().n_support),
-                  choose_tile(*config.network, shape().n_query)) {
+                  tile_of(shape().n_support),
+                  tile_of(shape().n_query)) {
     support_.resize(shape(), shape().n_support);
     query_.resize(shape(), shape().n_query);
   }
@@ -80,6 +68,13 @@ class TaskSolver : public Solver {
 
  private:
   const EpisodeShape& shape() const { return config_.source->shape(); }
+  uint32_t tile_of(uint32_t n) const {
+    const Network& network = *config_.network;
+    return choose_tile(network,
+                       n,
+                       sizeof(Lanes) * (uint64_t{network.n_act} + network.n_in),
+                       TileShape<Lanes>::kCols);
+  }
 
   // Draws the tasks; lanes past the last one repeat it and are never looked at.
   void load(const TaskRange& tasks) {

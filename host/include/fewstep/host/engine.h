@@ -1,4 +1,4 @@
-// An engine computes meta-gradients: on the CPU (cpu_engine.h), next on a GPU.
+// An engine computes meta-gradients: on the CPU (host/cpu), next on a GPU.
 //
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
@@ -71,7 +71,7 @@ class Engine {
                               uint32_t n_tasks) = 0;
 };
 
-/// The CPU engine: kLanes tasks at a time, one worker a thread.
+/// The CPU engine: one worker a thread, with tasks or channels in the lanes.
 ///
 /// @throws Error kResource when the processor lacks what it is compiled for.
 std::unique_ptr<Engine> make_cpu_engine(const EngineConfig& config);

@@ -1,8 +1,9 @@
 // Lanes: a SIMD register of floats as a number type.
 //
-// CPU meta-training runs the kernels of lib/ at Lanes: each lane holds another
-// task (or another output of one task), and gets, bit for bit, what the same
-// kernel gives at float. Built on Eigen's packet math; only operations that
+// CPU meta-training runs the kernels of lib/ at Lanes, where each lane holds
+// another task, or at Channels, where it holds another channel of one task
+// (host/cpu/channels.h); each gets, bit for bit, what the same kernel gives at
+// float. Built on Eigen's packet math; only operations that
 // are one IEEE-754 operation or exact are used.
 //
 // SPDX-FileCopyrightText: The fewstep authors
@@ -58,7 +59,7 @@ struct PacketBits {
   internal::IntPacket v;
 };
 
-/// What a packet of `Of` takes for inputs and labels (Number<T>).
+/// What the lanes of a packet are, and so its inputs and labels (Number<T>).
 struct OfTasks;
 struct OfChannels;
 

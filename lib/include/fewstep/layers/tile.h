@@ -42,6 +42,18 @@ struct TileShape<Dual<T>> {
   static constexpr bool kAcrossExamples = true;
 };
 
+/// What TileShape of a SIMD type derives from: whole tiles whatever the number
+/// of columns, across examples.
+template <int rows, int cols, int channel_cols, uint32_t chunk_values>
+struct SimdTileShape {
+  static constexpr int kRows = rows;
+  static constexpr int kCols = cols;
+  static constexpr int kChannelCols = channel_cols;
+  static constexpr bool kExactCols = true;
+  static constexpr uint32_t kChunkValues = chunk_values;
+  static constexpr bool kAcrossExamples = true;
+};
+
 /// p, of which the compiler is to know nothing: it then addresses p[0], p[1],
 /// .. from one register instead of computing each address.
 template <class T>
