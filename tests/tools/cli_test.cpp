@@ -283,9 +283,9 @@ TEST_F(Cli, ChecksGradients) {
 }
 
 TEST_F(Cli, StopsCleanlyAndGoesOn) {
-  const Outcome o =
-      run("train tiny.toml --out run --quiet --set outer.iterations=100000000",
-          "timeout -s INT 2");
+  const Outcome o = run(
+      "train tiny.toml --out run --quiet --set outer.iterations=100000000",
+      "timeout --foreground -s INT 2");  // Else the group gets a second one.
   EXPECT_EQ(o.exit, 124);  // What `timeout` makes of a command it stopped.
   EXPECT_THAT(o.err,
               HasSubstr("go on with: fewstep train tiny.toml --out run "
