@@ -15,8 +15,9 @@ void ChannelOps::float_update(const SerialExecutor& e,
 
 void ChannelOps::vjp(const SerialExecutor& e,
                      const RuleVjpCall<float>& c,
+                     const PlainView<float>& theta,
                      const PlainView<float>& phi) const {
-  AllOps().vjp(e, c, phi);
+  AllOps().vjp(e, c, theta, phi);
 }
 
 }  // namespace fewstep::host

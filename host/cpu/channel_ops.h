@@ -110,6 +110,7 @@ class ChannelOps {
   }
   void vjp(const SerialExecutor& e,
            const RuleVjpCall<float>& c,
+           const PlainView<float>& theta,
            const PlainView<float>& phi) const;
 
  private:

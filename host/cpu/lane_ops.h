@@ -51,9 +51,11 @@ struct LaneOps {
               const RuleCall<Lanes>& c,
               const W& theta,
               const R& phi) const;
+  template <class W, class R>
   void vjp(const SerialExecutor& e,
            const RuleVjpCall<Lanes>& c,
-           const SharedView<Lanes>& phi) const;
+           const W& theta,
+           const R& phi) const;
 };
 
 }  // namespace host

@@ -41,6 +41,13 @@ void LaneOps::update(const SerialExecutor& e,
                      const R& phi) const {
   AllOps().template update<W, R>(e, c, theta, phi);
 }
+template <class W, class R>
+void LaneOps::vjp(const SerialExecutor& e,
+                  const RuleVjpCall<Lanes>& c,
+                  const W& theta,
+                  const R& phi) const {
+  AllOps().template vjp<W, R>(e, c, theta, phi);
+}
 
 }  // namespace fewstep::host
 

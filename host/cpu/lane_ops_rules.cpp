@@ -11,20 +11,19 @@ template void LaneOps::loss<Lanes>(const SerialExecutor&,
 template void LaneOps::loss<Dual<Lanes>>(const SerialExecutor&,
                                          LossOp,
                                          const LossCall<Dual<Lanes>>&) const;
-template void LaneOps::update<SharedView<Lanes>, SharedView<Lanes>>(
-    const SerialExecutor&,
-    const RuleCall<Lanes>&,
-    const SharedView<Lanes>&,
-    const SharedView<Lanes>&) const;
-template void LaneOps::update<PlainView<Lanes>, SharedView<Lanes>>(
-    const SerialExecutor&,
-    const RuleCall<Lanes>&,
-    const PlainView<Lanes>&,
-    const SharedView<Lanes>&) const;
-void LaneOps::vjp(const SerialExecutor& e,
-                  const RuleVjpCall<Lanes>& c,
-                  const SharedView<Lanes>& phi) const {
-  AllOps().vjp(e, c, phi);
-}
+
+#define FEWSTEP_LANE_RULES(W)                                                 \
+  template void LaneOps::update<W, SharedView<Lanes>>(                        \
+      const SerialExecutor&,                                                  \
+      const RuleCall<Lanes>&,                                                 \
+      const W&,                                                               \
+      const SharedView<Lanes>&) const;                                        \
+  template void LaneOps::vjp<W, SharedView<Lanes>>(const SerialExecutor&,     \
+                                                   const RuleVjpCall<Lanes>&, \
+                                                   const W&,                  \
+                                                   const SharedView<Lanes>&)  \
+      const
+FEWSTEP_LANE_RULES(SharedView<Lanes>);
+FEWSTEP_LANE_RULES(PlainView<Lanes>);
 
 }  // namespace fewstep::host

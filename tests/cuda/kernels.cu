@@ -57,7 +57,10 @@ __global__ void hessian_vector_products(Network network,
 
 template <class R>
 __global__ void rule_vjps(const RuleVjpCall<float>* calls, R phi) {
-  AllOps().vjp(BlockExecutor(), calls[blockIdx.x], phi);
+  AllOps().vjp(BlockExecutor(),
+               calls[blockIdx.x],
+               PlainView<float>{calls[blockIdx.x].theta_bar},
+               phi);
 }
 
 __global__ void mean_losses(Network network,

@@ -158,10 +158,13 @@ struct FaultyOps {
               const R& phi) const {
     AllOps().update(e, c, theta, phi);
   }
-  template <class R, class E, class T>
-  void vjp(const E& e, const RuleVjpCall<T>& c, const R& phi) const {
+  template <class W, class R, class E, class T>
+  void vjp(const E& e,
+           const RuleVjpCall<T>& c,
+           const W& theta,
+           const R& phi) const {
     const std::vector<T> before(c.phi_bar, c.phi_bar + c.rule->n_phi);
-    AllOps().vjp(e, c, phi);
+    AllOps().vjp(e, c, theta, phi);
     const uint32_t n = c.network->n_params;
     if (fault == Fault::kThetaBar) negate(c.theta_bar, n);
     if (fault == Fault::kGradBar) negate(c.grad_bar, n);

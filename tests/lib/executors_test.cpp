@@ -157,6 +157,8 @@ std::vector<float> vjp(const E& e,
   std::vector<T> grad_bar(n);
   std::vector<T> loss_bar(1);
   const T loss = constant<T>(0.5F);
+  const std::vector<T> theta = traced<T>(uniform.vector(n));
+  watch(log, "theta", theta, false);
   watch(log, "phi", phi, false);
   watch(log, "grad", grad, false);
   watch(log, "theta_bar", theta_bar, false);
@@ -173,7 +175,7 @@ std::vector<float> vjp(const E& e,
   c.grad_bar = grad_bar.data();
   c.loss_bar = loss_bar.data();
   c.phi_bar = phi_bar.data();
-  AllOps().vjp(e, c, PlainView<T>{phi.data()});
+  AllOps().vjp(e, c, PlainView<T>{theta.data()}, PlainView<T>{phi.data()});
   e.barrier();
   std::vector<float> result;
   for (const auto& part : {values(theta_bar),

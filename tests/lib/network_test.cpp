@@ -353,7 +353,7 @@ TEST(LaneRules, HaveTheBitsOfFloat) {
     std::vector<Lanes> next = lg;
     std::vector<Lanes> next_shared = lg;
     RuleCall<Lanes> call = {
-        &net.network, &rule, 1, &loss, next.data(), nullptr};
+        &net.network, &rule, 1, &loss, next.data(), nullptr, nullptr};
     const SharedView<Lanes> rates = {phi.data()};
     host::LaneOps().update(e, call, PlainView<Lanes>{lt.data()}, rates);
     call.grad = next_shared.data();
@@ -370,7 +370,7 @@ TEST(LaneRules, HaveTheBitsOfFloat) {
                               lgb.data(),
                               &loss_bar,
                               lp.data()};
-    host::LaneOps().vjp(e, vjp, rates);
+    host::LaneOps().vjp(e, vjp, PlainView<Lanes>{lt.data()}, rates);
     for (int l = 0; l < kLanes; ++l) {
       SCOPED_TRACE(std::string(to_string(op)) + " lane " + std::to_string(l));
       const size_t at = static_cast<size_t>(l);
@@ -378,7 +378,8 @@ TEST(LaneRules, HaveTheBitsOfFloat) {
       const PlainView<float> fphi = {phi.data()};
       std::vector<float> f = g[at];
       std::vector<float> f_shared = g[at];
-      RuleCall<float> fc = {&net.network, &rule, 1, &fl, f.data(), nullptr};
+      RuleCall<float> fc = {
+          &net.network, &rule, 1, &fl, f.data(), nullptr, nullptr};
       AllOps().update(e, fc, PlainView<float>{theta[at].data()}, fphi);
       fc.grad = f_shared.data();
       AllOps().update(e, fc, PlainView<float>{theta_0.data()}, fphi);
@@ -395,7 +396,7 @@ TEST(LaneRules, HaveTheBitsOfFloat) {
                                gb.data(),
                                &fb,
                                phi_bar[at].data()};
-      AllOps().vjp(e, fv, fphi);
+      AllOps().vjp(e, fv, PlainView<float>{theta[at].data()}, fphi);
       const auto of_lane = [&](const std::vector<Lanes>& v) {
         std::vector<float> r;
         for (const Lanes& x : v) r.push_back(lane(x, l));

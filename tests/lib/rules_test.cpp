@@ -53,7 +53,12 @@ TEST_P(Rules, UpdateIsItsFormula) {
     std::vector<float> next = g;
     next.push_back(123.0F);
     const float loss = 0.5F;
-    RuleCall<float> c = {&net.network, &rule, k, &loss, next.data(), nullptr};
+    RuleCall<float> c = {};
+    c.network = &net.network;
+    c.rule = &rule;
+    c.step = k;
+    c.loss = &loss;
+    c.grad = next.data();
     AllOps().update(SerialExecutor(),
                     c,
                     PlainView<float>{theta.data()},
@@ -92,7 +97,11 @@ TEST_P(Rules, VjpIsTheTransposedDerivative) {
     c.grad_bar = grad_bar.data();
     c.loss_bar = &loss_bar;
     c.phi_bar = phi_bar.data();
-    AllOps().vjp(SerialExecutor(), c, PlainView<double>{rates.data()});
+    const std::vector<double> theta(n, 0.5);
+    AllOps().vjp(SerialExecutor(),
+                 c,
+                 PlainView<double>{theta.data()},
+                 PlainView<double>{rates.data()});
     for (uint32_t i = 0; i < n; ++i) {
       const size_t at = phi_index(GetParam(), net.network, i, k);
       EXPECT_EQ(theta_bar[i], static_cast<double>(lambda[i]));

@@ -57,9 +57,12 @@ struct StaticOps<OpList<Layers...>, OpList<Losses...>, OpList<Rules...>> {
     ((c.rule->op == Rules::kOp ? Rules::update(e, c, theta, phi) : void()),
      ...);
   }
-  template <class R, class E, class T>
-  FEWSTEP_HD void vjp(const E& e, const RuleVjpCall<T>& c, const R& phi) const {
-    ((c.rule->op == Rules::kOp ? Rules::vjp(e, c, phi) : void()), ...);
+  template <class W, class R, class E, class T>
+  FEWSTEP_HD void vjp(const E& e,
+                      const RuleVjpCall<T>& c,
+                      const W& theta,
+                      const R& phi) const {
+    ((c.rule->op == Rules::kOp ? Rules::vjp(e, c, theta, phi) : void()), ...);
   }
 };
 

@@ -1,18 +1,4 @@
-// The meta-gradient: how the query loss after adaptation depends on the
-// initialization and on the rule.
-//
-// Start here. MetaGradient runs the inner loop of lib/ on one task (or, at
-// Lanes, on one task a lane), then sweeps it backwards:
-//
-//   lambda_K = w_K grad L_Q(theta_K)
-//   for k = K-1 .. 0:
-//     (theta_bar, g_bar, phi_bar) = rule.vjp(lambda_{k+1})
-//     lambda_k = theta_bar + H(theta_k) g_bar + w_k grad L_Q(theta_k)
-//   d/d theta_0 = lambda_0,  d/d phi = sum of phi_bar
-//
-// H(theta) v, the Hessian of the support loss times a vector, is the tangent of
-// the gradient kernel run at dual numbers theta + eps v. First order leaves H
-// out. (Finn et al. 2017; the sweep is the exact reverse mode of the loop.)
+// The meta-gradient of one task at a time: sweep.h with buffers of its own.
 //
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
@@ -22,10 +8,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "fewstep/inner_loop.h"
-#include "fewstep/network.h"
-#include "fewstep/rules/rule.h"
-#include "fewstep/views.h"
+#include "fewstep/host/sweep.h"
 
 namespace fewstep::host {
 
@@ -36,23 +19,6 @@ struct Objective {
   /// w_0 .. w_K, the weight of the query loss after k steps. Empty: w_K = 1.
   std::vector<float> step_weights;
 };
-
-/// grad and the loss (batch_loss(ws)) of a whole batch: inner_loop.h's
-/// gradient(), unless the operations bring their own (host/cpu/channel_ops.h).
-template <class T, class E, class W, class Ops>
-void batch_gradient(const E& e,
-                    Ops& ops,
-                    const Network& network,
-                    const W& theta,
-                    const Workspace<T>& ws,
-                    const Batch<T>& batch,
-                    T* grad) {
-  if constexpr (requires { ops.gradient(theta, ws, batch, grad); }) {
-    ops.gradient(theta, ws, batch, grad);
-  } else {
-    gradient(e, ops, network, theta, ws, batch, grad);
-  }
-}
 
 /// Adaptation and meta-gradient of one task at number type T.
 ///
@@ -74,15 +40,14 @@ class MetaGradient {
         objective_(objective),
         support_tile_(support_tile),
         tile_(support_tile > query_tile ? support_tile : query_tile),
-        theta_(objective.steps),
-        grad_(objective.steps),
+        theta_(size_t{objective.steps} * network.n_params),
+        grad_(theta_.size()),
+        state_((objective.steps - 1) * size_t{network.n_params} *
+               rule.n_state_per_param),
         support_loss_(objective.steps),
         theta_bar_(network.n_params),
         phi_bar_(rule.n_phi),
-        values_(workspace_values(network, tile_)) {
-    for (auto& v : theta_) v.resize(network.n_params);
-    for (auto& v : grad_) v.resize(network.n_params);
-  }
+        values_(workspace_values(network, tile_)) {}
 
   /// theta_0 -> theta_K on `support`. theta_0 and phi are views whose values
   /// are T (views.h).
@@ -92,21 +57,7 @@ class MetaGradient {
              const V& theta_0,
              const R& phi,
              const Batch<T>& support) {
-    for (uint32_t k = 0; k < objective_.steps; ++k) {
-      with_theta(k, theta_0, [&](const auto& theta) {
-        batch_gradient(
-            e, ops, network_, theta, workspace(), support, &grad_[k][0]);
-        support_loss_[k] = *batch_loss(workspace());
-        theta_[k] = grad_[k];
-        RuleCall<T> call = {};
-        call.network = &network_;
-        call.rule = &rule_;
-        call.step = k;
-        call.loss = &support_loss_[k];
-        call.grad = &theta_[k][0];
-        update(e, ops, call, theta, phi);
-      });
-    }
+    host::adapt(e, ops, plan(), buffers(), theta_0, phi, support);
   }
 
   /// adapt(), then the sweep: query_loss(), theta_bar() and phi_bar().
@@ -117,66 +68,11 @@ class MetaGradient {
            const R& phi,
            const Batch<T>& support,
            const Batch<T>& query) {
-    const uint32_t n_steps = objective_.steps;
-    adapt(e, ops, theta_0, phi, support);
     reserve_sweep();
-    for (T& v : phi_bar_) v = constant<T>(0.0F);
-    batch_gradient(e,
-                   ops,
-                   network_,
-                   PlainView<T>{&theta_[n_steps - 1][0]},
-                   workspace(),
-                   query,
-                   &theta_bar_[0]);
-    query_loss_ = *batch_loss(workspace());
-    const float last = weight(n_steps);
-    if (last != 1.0F) {
-      for (T& v : theta_bar_) v = v * constant<T>(last);
-    }
-    for (uint32_t k = n_steps; k-- > 0;) {
-      T loss_bar = constant<T>(0.0F);
-      RuleVjpCall<T> call = {};
-      call.network = &network_;
-      call.rule = &rule_;
-      call.step = k;
-      call.loss = &support_loss_[k];
-      call.grad = &grad_[k][0];
-      call.theta_bar = &theta_bar_[0];
-      call.grad_bar = &grad_bar_[0];
-      call.loss_bar = &loss_bar;
-      call.phi_bar = &phi_bar_[0];
-      ops.vjp(e, call, phi);
-      e.barrier();
-      with_theta(k, theta_0, [&](const auto& theta) {
-        if (objective_.second_order) {
-          using View = std::decay_t<decltype(theta)>;
-          batch_gradient(e,
-                         ops,
-                         network_,
-                         DualView<View>{theta, &grad_bar_[0]},
-                         Workspace<Dual<T>>{&dual_values_[0], support_tile_},
-                         dual(support),
-                         &hessian_[0]);
-          for (uint32_t i = 0; i < network_.n_params; ++i) {
-            theta_bar_[i] = theta_bar_[i] + hessian_[i].tangent;
-          }
-          // How the loss, as an input of the rule, moves with theta.
-          if (uses_loss(rule_.op)) {
-            for (uint32_t i = 0; i < network_.n_params; ++i) {
-              theta_bar_[i] = fma(loss_bar, grad_[k][i], theta_bar_[i]);
-            }
-          }
-        }
-        const float w = weight(k);
-        if (w != 0.0F) {
-          batch_gradient(
-              e, ops, network_, theta, workspace(), query, &grad_bar_[0]);
-          for (uint32_t i = 0; i < network_.n_params; ++i) {
-            theta_bar_[i] = fma(constant<T>(w), grad_bar_[i], theta_bar_[i]);
-          }
-        }
-      });
-    }
+    const SweepPlan p = plan();
+    const SweepBuffers<T> b = buffers();
+    host::adapt(e, ops, p, b, theta_0, phi, support);
+    host::sweep(e, ops, p, b, theta_0, phi, support, query);
   }
 
   /// Mean loss of `batch` at theta_K, without gradient. After adapt().
@@ -186,7 +82,9 @@ class MetaGradient {
     return *batch_loss(workspace());
   }
 
-  PlainView<T> adapted() const { return {&theta_[objective_.steps - 1][0]}; }
+  PlainView<T> adapted() const {
+    return {theta_.data() + size_t{objective_.steps - 1} * network_.n_params};
+  }
   Workspace<T> workspace() { return {&values_[0], tile_}; }
   /// Query loss at theta_K, after run().
   const T& query_loss() const { return query_loss_; }
@@ -205,29 +103,39 @@ class MetaGradient {
   }
 
  private:
-  // w_k of the objective.
-  float weight(uint32_t k) const {
-    if (objective_.step_weights.empty()) {
-      return k == objective_.steps ? 1.0F : 0.0F;
+  SweepPlan plan() const {
+    SweepPlan p = {};
+    p.network = &network_;
+    p.rule = &rule_;
+    p.steps = objective_.steps;
+    p.second_order = objective_.second_order;
+    if (!objective_.step_weights.empty()) {
+      p.step_weights = objective_.step_weights.data();
     }
-    return objective_.step_weights[k];
+    return p;
   }
 
-  template <class V, class F>
-  void with_theta(uint32_t k, const V& theta_0, const F& f) {
-    if (k == 0) {
-      f(theta_0);
-    } else {
-      f(PlainView<T>{&theta_[k - 1][0]});
-    }
-  }
-
-  static Batch<Dual<T>> dual(const Batch<T>& b) {
-    return {b.x, b.labels, b.targets, b.n};
+  SweepBuffers<T> buffers() {
+    SweepBuffers<T> b = {};
+    b.theta = theta_.data();
+    b.grad = grad_.data();
+    b.state = state_.data();
+    b.support_loss = support_loss_.data();
+    b.workspace = workspace();
+    b.query_loss = &query_loss_;
+    b.theta_bar = theta_bar_.data();
+    b.state_bar = state_bar_.data();
+    b.phi_bar = phi_bar_.data();
+    b.grad_bar = grad_bar_.data();
+    b.loss_bar = &loss_bar_;
+    b.hessian = hessian_.data();
+    b.dual_workspace = {dual_values_.data(), support_tile_};
+    return b;
   }
 
   // What only the sweep needs.
   void reserve_sweep() {
+    state_bar_.resize(size_t{network_.n_params} * rule_.n_state_per_param);
     grad_bar_.resize(network_.n_params);
     if (objective_.second_order) {
       hessian_.resize(network_.n_params);
@@ -239,14 +147,11 @@ class MetaGradient {
   Rule rule_;
   Objective objective_;
   uint32_t support_tile_;
-  uint32_t tile_;                      // Of the workspace at T: the larger one.
-  std::vector<std::vector<T>> theta_;  // theta_1 .. theta_K.
-  std::vector<std::vector<T>> grad_;   // g_0 .. g_{K-1}.
-  std::vector<T> support_loss_;
+  uint32_t tile_;  // Of the workspace at T: the larger one.
+  std::vector<T> theta_, grad_, state_, support_loss_;
   T query_loss_ = constant<T>(0.0F);
-  std::vector<T> theta_bar_;
-  std::vector<T> phi_bar_;
-  std::vector<T> grad_bar_;
+  T loss_bar_ = constant<T>(0.0F);
+  std::vector<T> theta_bar_, state_bar_, phi_bar_, grad_bar_;
   std::vector<Dual<T>> hessian_;
   std::vector<T> values_;
   std::vector<Dual<T>> dual_values_;

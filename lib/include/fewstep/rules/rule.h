@@ -3,8 +3,11 @@
 // A rule is a type with `update` and, for meta-training, `vjp`, its
 // vector-Jacobian product; adding one touches this folder only. Its learned
 // quantities are one flat vector phi, shared by all parameters or one each, as
-// the rule likes; its state is n_state_per_param values a parameter. The loss
-// at theta_k is an input like the gradient is.
+// the rule likes; the loss at theta_k is an input like the gradient is.
+//
+// Its state is n_state_per_param values a parameter. state_0 is the rule's own
+// business (zero, or learned and then in phi) and needs no memory, nor does
+// state_K, which nobody reads: so one step takes none.
 //
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
@@ -60,15 +63,17 @@ template <class T>
 struct RuleCall {
   const Network* network;
   const Rule* rule;
-  uint32_t step;  ///< k, 0-based.
-  const T* loss;  ///< Support loss at theta_k.
-  T* grad;        ///< [P] g_k in, theta_{k+1} out.
-  T* state;       ///< [P * n_state_per_param] updated in place, or null.
+  uint32_t step;   ///< k, 0-based.
+  const T* loss;   ///< Support loss at theta_k.
+  T* grad;         ///< [P] g_k in, theta_{k+1} out.
+  const T* state;  ///< [P * n_state_per_param] state_k; null at k = 0.
+  T* next_state;   ///< state_{k+1}, may be `state`; null where nobody reads it.
 };
 
 /// Arguments of a vector-Jacobian product. Bars are derivatives of the outer
 /// loss: on entry with respect to theta_{k+1} and state_{k+1}, on return with
-/// respect to theta_k and state_k.
+/// respect to theta_k and state_k; at k = 0 what reaches state_0 goes to
+/// phi_bar, as far as it is learned.
 template <class T>
 struct RuleVjpCall {
   const Network* network;
@@ -76,7 +81,7 @@ struct RuleVjpCall {
   uint32_t step;   ///< k, 0-based.
   const T* loss;   ///< Support loss at theta_k.
   const T* grad;   ///< [P] g_k.
-  const T* state;  ///< [P * n_state_per_param] state_k, or null.
+  const T* state;  ///< [P * n_state_per_param] state_k; null at k = 0.
   T* theta_bar;    ///< [P] in and out.
   T* state_bar;    ///< [P * n_state_per_param] in and out, or null.
   T* grad_bar;     ///< [P] written.

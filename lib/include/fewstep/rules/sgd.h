@@ -97,9 +97,10 @@ struct Sgd {
     descend(e, theta, T{phi(0)}, 0, c.network->n_params, c.grad);
   }
 
-  template <class R, class T, class E>
+  template <class W, class R, class T, class E>
   static FEWSTEP_HD void vjp(const E& e,
                              const RuleVjpCall<T>& c,
+                             const W&,
                              const R& phi) {
     e.for_each(1, [&](uint32_t) { *c.loss_bar = constant<T>(0.0F); });
     descend_vjp(e, c, T{phi(0)}, 0, c.network->n_params, c.phi_bar);
@@ -122,9 +123,10 @@ struct Lslr {
                     });
   }
 
-  template <class R, class T, class E>
+  template <class W, class R, class T, class E>
   static FEWSTEP_HD void vjp(const E& e,
                              const RuleVjpCall<T>& c,
+                             const W&,
                              const R& phi) {
     e.for_each(1, [&](uint32_t) { *c.loss_bar = constant<T>(0.0F); });
     for_each_tensor(*c.network,
@@ -147,9 +149,10 @@ struct MetaSgd {
     descend_each(e, theta, phi, c.network->n_params, c.grad);
   }
 
-  template <class R, class T, class E>
+  template <class W, class R, class T, class E>
   static FEWSTEP_HD void vjp(const E& e,
                              const RuleVjpCall<T>& c,
+                             const W&,
                              const R& phi) {
     e.for_each(1, [&](uint32_t) { *c.loss_bar = constant<T>(0.0F); });
     e.for_each(c.network->n_params, [&](uint32_t i) {

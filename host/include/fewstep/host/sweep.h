@@ -1,0 +1,230 @@
+// Adaptation of one task and its meta-gradient, over buffers of the caller:
+// what every engine runs.
+//
+// Start here. adapt() runs the inner loop of lib/ on one task (or, at Lanes, on
+// one task a lane); sweep() then goes through it backwards:
+//
+//   lambda_K = w_K grad L_Q(theta_K),  state_bar_K = 0
+//   for k = K-1 .. 0:
+//     (theta_bar, state_bar, g_bar, loss_bar, phi_bar) = rule.vjp(lambda_{k+1})
+//     lambda_k = theta_bar + H(theta_k) g_bar + loss_bar g_k
+//                + w_k grad L_Q(theta_k)
+//   d/d theta_0 = lambda_0,  d/d phi = sum of phi_bar
+//
+// H(theta) v, the Hessian of the support loss times a vector, is the tangent of
+// the gradient kernel run at dual numbers theta + eps v. First order leaves H
+// and loss_bar out. (Finn et al. 2017; the sweep is the exact reverse mode of
+// the loop.)
+//
+// Written over the executor, so that a GPU's thread block runs it as a core
+// does: threads share the items of for_each, and all of them the control flow.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#ifndef FEWSTEP_HOST_SWEEP_H_
+#define FEWSTEP_HOST_SWEEP_H_
+
+#include <cstdint>
+
+#include "fewstep/inner_loop.h"
+#include "fewstep/network.h"
+#include "fewstep/rules/rule.h"
+#include "fewstep/views.h"
+
+namespace fewstep::host {
+
+/// What a sweep runs on. Non-owning.
+struct SweepPlan {
+  const Network* network;
+  const Rule* rule;
+  uint32_t steps;             ///< K >= 1.
+  bool second_order;          ///< Keep the terms with H and loss_bar.
+  const float* step_weights;  ///< [K + 1] w_0 .. w_K; null: w_K = 1, else 0.
+
+  /// w_k.
+  FEWSTEP_HD float weight(uint32_t k) const {
+    if (step_weights == nullptr) return k == steps ? 1.0F : 0.0F;
+    return step_weights[k];
+  }
+  /// S, values of a rule's state.
+  FEWSTEP_HD uint64_t n_state() const {
+    return uint64_t{rule->n_state_per_param} * network->n_params;
+  }
+};
+
+/// A task's arrays, of any contents: each is written before it is read.
+template <class T>
+struct SweepBuffers {
+  T* theta;         ///< [K][P] theta_1 .. theta_K.
+  T* grad;          ///< [K][P] g_0 .. g_{K-1}.
+  T* state;         ///< [K - 1][S] state_1 .. state_{K-1}.
+  T* support_loss;  ///< [K] loss at theta_0 .. theta_{K-1}.
+  Workspace<T> workspace;
+
+  // For sweep() only.
+  T* query_loss;                      ///< [1] at theta_K.
+  T* theta_bar;                       ///< [P] result.
+  T* state_bar;                       ///< [S]
+  T* phi_bar;                         ///< [n_phi] result.
+  T* grad_bar;                        ///< [P]
+  T* loss_bar;                        ///< [1]
+  Dual<T>* hessian;                   ///< [P], second order.
+  Workspace<Dual<T>> dual_workspace;  ///< Second order.
+};
+
+/// grad and the loss (batch_loss(ws)) of a whole batch: inner_loop.h's
+/// gradient(), unless the operations bring their own (host/cpu/channel_ops.h).
+template <class T, class E, class W, class Ops>
+FEWSTEP_HD void batch_gradient(const E& e,
+                               Ops& ops,
+                               const Network& network,
+                               const W& theta,
+                               const Workspace<T>& ws,
+                               const Batch<T>& batch,
+                               T* grad) {
+  if constexpr (requires { ops.gradient(theta, ws, batch, grad); }) {
+    ops.gradient(theta, ws, batch, grad);
+  } else {
+    gradient(e, ops, network, theta, ws, batch, grad);
+  }
+}
+
+/// f(view of theta_k)
+template <class T, class V, class F>
+FEWSTEP_HD void with_theta(const SweepPlan& plan,
+                           const SweepBuffers<T>& b,
+                           const V& theta_0,
+                           uint32_t k,
+                           const F& f) {
+  if (k == 0) {
+    f(theta_0);
+  } else {
+    f(PlainView<T>{b.theta + uint64_t{k - 1} * plan.network->n_params});
+  }
+}
+
+/// state_k, or null where there is none: at k = 0, whose state the rule knows,
+/// at k = K, which nobody reads, and for rules without.
+template <class T>
+FEWSTEP_HD T* state_at(const SweepPlan& plan,
+                       const SweepBuffers<T>& b,
+                       uint32_t k) {
+  const uint64_t n = plan.n_state();
+  return n == 0 || k == 0 || k == plan.steps ? nullptr : b.state + (k - 1) * n;
+}
+
+/// theta_0 -> theta_K on `support`: b.theta, b.grad, b.state, b.support_loss.
+/// theta_0 and phi are views whose values are T (views.h).
+template <class T, class E, class Ops, class V, class R>
+FEWSTEP_HD void adapt(const E& e,
+                      Ops& ops,
+                      const SweepPlan& plan,
+                      const SweepBuffers<T>& b,
+                      const V& theta_0,
+                      const R& phi,
+                      const Batch<T>& support) {
+  const uint32_t n_params = plan.network->n_params;
+  for (uint32_t k = 0; k < plan.steps; ++k) {
+    T* const grad = b.grad + uint64_t{k} * n_params;
+    T* const next = b.theta + uint64_t{k} * n_params;
+    with_theta(plan, b, theta_0, k, [&](const auto& theta) {
+      batch_gradient(e, ops, *plan.network, theta, b.workspace, support, grad);
+      e.for_each(n_params, [&](uint32_t i) { next[i] = grad[i]; });
+      e.for_each(
+          1, [&](uint32_t) { b.support_loss[k] = *batch_loss(b.workspace); });
+      e.barrier();
+      RuleCall<T> call = {};
+      call.network = plan.network;
+      call.rule = plan.rule;
+      call.step = k;
+      call.loss = b.support_loss + k;
+      call.grad = next;
+      call.state = state_at(plan, b, k);
+      call.next_state = state_at(plan, b, k + 1);
+      update(e, ops, call, theta, phi);
+    });
+  }
+}
+
+/// The sweep after adapt(): b.query_loss, b.theta_bar and b.phi_bar.
+template <class T, class E, class Ops, class V, class R>
+FEWSTEP_HD void sweep(const E& e,
+                      Ops& ops,
+                      const SweepPlan& plan,
+                      const SweepBuffers<T>& b,
+                      const V& theta_0,
+                      const R& phi,
+                      const Batch<T>& support,
+                      const Batch<T>& query) {
+  const Network& network = *plan.network;
+  const uint32_t n_params = network.n_params;
+  const uint32_t n_state = static_cast<uint32_t>(plan.n_state());
+  e.for_each(plan.rule->n_phi,
+             [&](uint32_t i) { b.phi_bar[i] = constant<T>(0.0F); });
+  e.for_each(n_state, [&](uint32_t i) { b.state_bar[i] = constant<T>(0.0F); });
+  with_theta(plan, b, theta_0, plan.steps, [&](const auto& theta) {
+    batch_gradient(e, ops, network, theta, b.workspace, query, b.theta_bar);
+  });
+  e.for_each(1, [&](uint32_t) { *b.query_loss = *batch_loss(b.workspace); });
+  const float last = plan.weight(plan.steps);
+  if (last != 1.0F) {
+    e.for_each(n_params, [&](uint32_t i) {
+      b.theta_bar[i] = b.theta_bar[i] * constant<T>(last);
+    });
+  }
+  e.barrier();
+  for (uint32_t k = plan.steps; k-- > 0;) {
+    const T* const grad = b.grad + uint64_t{k} * n_params;
+    with_theta(plan, b, theta_0, k, [&](const auto& theta) {
+      using View = Value<decltype(theta)>;
+      RuleVjpCall<T> call = {};
+      call.network = plan.network;
+      call.rule = plan.rule;
+      call.step = k;
+      call.loss = b.support_loss + k;
+      call.grad = grad;
+      call.state = state_at(plan, b, k);
+      call.theta_bar = b.theta_bar;
+      call.state_bar = b.state_bar;
+      call.grad_bar = b.grad_bar;
+      call.loss_bar = b.loss_bar;
+      call.phi_bar = b.phi_bar;
+      ops.vjp(e, call, theta, phi);
+      e.barrier();
+      if (plan.second_order) {
+        batch_gradient(
+            e,
+            ops,
+            network,
+            DualView<View>{theta, b.grad_bar},
+            b.dual_workspace,
+            Batch<Dual<T>>{
+                support.x, support.labels, support.targets, support.n},
+            b.hessian);
+        e.for_each(n_params, [&](uint32_t i) {
+          b.theta_bar[i] = b.theta_bar[i] + b.hessian[i].tangent;
+        });
+        e.barrier();
+        // How the loss, as an input of the rule, moves with theta.
+        if (uses_loss(plan.rule->op)) {
+          e.for_each(n_params, [&](uint32_t i) {
+            b.theta_bar[i] = fma(*b.loss_bar, grad[i], b.theta_bar[i]);
+          });
+          e.barrier();
+        }
+      }
+      const float w = plan.weight(k);
+      if (w != 0.0F) {
+        batch_gradient(e, ops, network, theta, b.workspace, query, b.grad_bar);
+        e.for_each(n_params, [&](uint32_t i) {
+          b.theta_bar[i] = fma(constant<T>(w), b.grad_bar[i], b.theta_bar[i]);
+        });
+        e.barrier();
+      }
+    });
+  }
+}
+
+}  // namespace fewstep::host
+
+#endif  // FEWSTEP_HOST_SWEEP_H_
