@@ -6,18 +6,4 @@ namespace fewstep::host {
 
 template class ChannelRunner<Channels>;
 
-void ChannelOps::float_update(const SerialExecutor& e,
-                              const RuleCall<float>& c,
-                              const PlainView<float>& theta,
-                              const PlainView<float>& phi) {
-  AllOps().update(e, c, theta, phi);
-}
-
-void ChannelOps::vjp(const SerialExecutor& e,
-                     const RuleVjpCall<float>& c,
-                     const PlainView<float>& theta,
-                     const PlainView<float>& phi) const {
-  AllOps().vjp(e, c, theta, phi);
-}
-
 }  // namespace fewstep::host

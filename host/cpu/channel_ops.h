@@ -17,6 +17,11 @@
 #include "fewstep/executor/serial.h"
 #include "fewstep/inner_loop.h"
 
+namespace fewstep {
+template <class T>
+struct RuleVjpCall;
+}  // namespace fewstep
+
 namespace fewstep::host {
 
 /// Runs one number type's batches; U is Channels or Dual<Channels>, F float or

@@ -8,7 +8,8 @@
 #include <cstring>
 
 #include "channel_ops.h"
-#include "fewstep/ops.h"
+#include "fewstep/layer_ops.h"
+#include "fewstep/losses/loss.h"
 
 namespace fewstep::host {
 
@@ -16,6 +17,9 @@ using ChannelLayers = StaticOps<
     OpList<Conv2d, BatchNorm, Relu, Tanh, MaxPool, GlobalAvgPool, Flatten>,
     OpList<>,
     OpList<>>;
+using ChannelLosses = StaticOps<OpList<>,
+                                OpList<SoftmaxCrossEntropy, MeanSquaredError>,
+                                OpList<>>;
 
 // Channel o of a row of outputs.
 inline float get_channel(const Channels* row, uint32_t o) {
@@ -86,7 +90,7 @@ struct ChannelRunner<U>::Ops {
     f.first = c.first;
     f.last = c.last;
     f.gradient = c.gradient;
-    AllOps().loss(e, op, f);
+    ChannelLosses().loss(e, op, f);
     if (r->targets_ != nullptr) r->targets_ += size_t{c.n} * n_out;
     if (!c.gradient) return;
     z = r->out_.data();

@@ -13,9 +13,13 @@
 #include "fewstep/layers/layer.h"
 #include "fewstep/layers/tile.h"
 #include "fewstep/losses/loss.h"
-#include "fewstep/rules/rule.h"
 
 namespace fewstep {
+
+template <class T>
+struct RuleCall;
+template <class T>
+struct RuleVjpCall;
 
 #if defined(__AVX512F__)
 // 32 vector registers: 20 sums, 4 weights, and the input read from memory.

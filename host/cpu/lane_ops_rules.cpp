@@ -1,8 +1,30 @@
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
-#include "lane_ops_impl.h"
+#include "fewstep/ops.h"
+#include "lane_ops.h"
 
 namespace fewstep::host {
+
+template <class T>
+void LaneOps::loss(const SerialExecutor& e,
+                   LossOp op,
+                   const LossCall<T>& c) const {
+  AllOps().loss(e, op, c);
+}
+template <class W, class R>
+void LaneOps::update(const SerialExecutor& e,
+                     const RuleCall<Lanes>& c,
+                     const W& theta,
+                     const R& phi) const {
+  AllOps().template update<W, R>(e, c, theta, phi);
+}
+template <class W, class R>
+void LaneOps::vjp(const SerialExecutor& e,
+                  const RuleVjpCall<Lanes>& c,
+                  const W& theta,
+                  const R& phi) const {
+  AllOps().template vjp<W, R>(e, c, theta, phi);
+}
 
 // Losses and rules.
 template void LaneOps::loss<Lanes>(const SerialExecutor&,

@@ -20,10 +20,12 @@
 #include "fewstep/layers/layer.h"
 #include "fewstep/losses/loss.h"
 #include "fewstep/network.h"
-#include "fewstep/rules/rule.h"
 #include "fewstep/views.h"
 
 namespace fewstep {
+
+template <class T>
+struct RuleCall;  // rules/rule.h
 
 /// Examples with what they should give. Non-owning.
 template <class T>
