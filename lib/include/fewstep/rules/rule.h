@@ -24,6 +24,8 @@ enum class RuleOp : uint8_t {
   kSgd = 1,      ///< theta - alpha g, one rate.
   kLslr = 2,     ///< theta - alpha[tensor][k] g, [n_tensors][steps] rates.
   kMetaSgd = 3,  ///< theta - alpha * g, one rate per parameter.
+  kRateNet = 6,  ///< Rates from a small network of the task's statistics.
+  kLstm = 7,     ///< Steps from an LSTM of each parameter's gradient.
 };
 
 /// A rule as a network uses it: its operation and sizes.
@@ -31,7 +33,9 @@ struct Rule {
   RuleOp op;
   uint16_t steps;  ///< K it was trained for; lslr has rates for no more.
   uint32_t n_phi;  ///< Learned values: the length of phi.
-  uint32_t n_state_per_param;  ///< Values of state per parameter (0 so far).
+  uint32_t n_state_per_param;  ///< Values of state per parameter.
+  uint16_t hidden = 0;         ///< H of rate_net and lstm.
+  bool decay = false;          ///< rate_net: also sets decays.
 };
 
 /// The rule `op` for `network` and `steps` >= 1 steps.
@@ -51,6 +55,8 @@ FEWSTEP_HD constexpr bool uses_loss(RuleOp op) {
     case RuleOp::kSgd:
     case RuleOp::kLslr:
     case RuleOp::kMetaSgd: return false;
+    case RuleOp::kRateNet:
+    case RuleOp::kLstm: return true;
   }
   return false;
 }
@@ -68,6 +74,7 @@ struct RuleCall {
   T* grad;         ///< [P] g_k in, theta_{k+1} out.
   const T* state;  ///< [P * n_state_per_param] state_k; null at k = 0.
   T* next_state;   ///< state_{k+1}, may be `state`; null where nobody reads it.
+  T* scratch;      ///< [update_scratch()], or null.
 };
 
 /// Arguments of a vector-Jacobian product. Bars are derivatives of the outer
@@ -87,6 +94,7 @@ struct RuleVjpCall {
   T* grad_bar;     ///< [P] written.
   T* loss_bar;     ///< Written.
   T* phi_bar;      ///< [n_phi] added to.
+  T* scratch;      ///< [vjp_scratch()], or null.
 };
 
 /// f(tensor index, first parameter, count) for every parameter tensor.
