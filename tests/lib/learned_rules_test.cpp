@@ -9,8 +9,7 @@
 
 #include "fewstep/executor/serial.h"
 #include "fewstep/numerics/dual.h"
-#include "fewstep/rules/lstm.h"
-#include "fewstep/rules/rate_net.h"
+#include "fewstep/ops.h"
 #include "fewstep/views.h"
 #include "support/test_network.h"
 
@@ -42,38 +41,13 @@ double dot(const std::vector<double>& a, const std::vector<double>& b) {
 struct Case {
   const char* name;
   Rule rule;
-  uint64_t n_update_scratch, n_vjp_scratch;
 };
 
 std::vector<Case> cases(const Network& network) {
-  std::vector<Case> all;
-  const LstmShape lstm = {3};
-  Rule rule = {RuleOp::kLstm, 2, lstm.n_phi(), lstm.n_state(), 3, false};
-  all.push_back(
-      {"lstm", rule, 0, uint64_t{network.n_params} * lstm.n_scratch()});
-  for (const bool decay : {false, true}) {
-    const RateNetShape s = {network.n_tensors, 2, 4, decay};
-    rule = {RuleOp::kRateNet, 2, s.n_phi(), 0, 4, decay};
-    all.push_back({decay ? "rate_net with decay" : "rate_net",
-                   rule,
-                   s.n_values(),
-                   2 * s.n_values()});
-  }
-  return all;
-}
-
-template <class T>
-void update(const Case& c,
-            const RuleCall<T>& call,
-            const std::vector<T>& theta,
-            const std::vector<T>& phi) {
-  const PlainView<T> t = {theta.data()};
-  const PlainView<T> p = {phi.data()};
-  if (c.rule.op == RuleOp::kLstm) {
-    Lstm::update(SerialExecutor(), call, t, p);
-  } else {
-    RateNet::update(SerialExecutor(), call, t, p);
-  }
+  return {{"lstm", make_rule(RuleOp::kLstm, 2, network, {3, false})},
+          {"rate_net", make_rule(RuleOp::kRateNet, 2, network, {4, false})},
+          {"rate_net with decay",
+           make_rule(RuleOp::kRateNet, 2, network, {4, true})}};
 }
 
 TEST(LearnedRules, VjpIsTheTransposedDerivative) {
@@ -105,7 +79,7 @@ TEST(LearnedRules, VjpIsTheTransposedDerivative) {
         const std::vector<D> state_d = duals(state, d_state);
         std::vector<D> next = duals(grad, d_grad);
         std::vector<D> next_state(n_state);
-        std::vector<D> scratch(c.n_update_scratch);
+        std::vector<D> scratch(update_scratch(c.rule, net.network));
         const D loss_d = {loss, d_loss};
         RuleCall<D> call = {};
         call.network = &net.network;
@@ -116,7 +90,10 @@ TEST(LearnedRules, VjpIsTheTransposedDerivative) {
         call.state = k == 0 ? nullptr : state_d.data();
         call.next_state = next_state.data();
         call.scratch = scratch.data();
-        update(c, call, theta_d, phi_d);
+        AllOps().update(SerialExecutor(),
+                        call,
+                        PlainView<D>{theta_d.data()},
+                        PlainView<D>{phi_d.data()});
 
         // Derivatives of an outer loss.
         std::vector<double> theta_bar = doubles(&uniform, n);
@@ -131,7 +108,7 @@ TEST(LearnedRules, VjpIsTheTransposedDerivative) {
 
         std::vector<double> grad_bar(n, 1e300);
         std::vector<double> phi_bar(c.rule.n_phi, 0.0);
-        std::vector<double> vjp_scratch(c.n_vjp_scratch, 1e300);
+        std::vector<double> kept(vjp_scratch(c.rule, net.network), 1e300);
         double loss_bar = 1e300;
         RuleVjpCall<double> v = {};
         v.network = &net.network;
@@ -145,14 +122,11 @@ TEST(LearnedRules, VjpIsTheTransposedDerivative) {
         v.grad_bar = grad_bar.data();
         v.loss_bar = &loss_bar;
         v.phi_bar = phi_bar.data();
-        v.scratch = vjp_scratch.data();
-        const PlainView<double> t = {theta.data()};
-        const PlainView<double> p = {phi.data()};
-        if (c.rule.op == RuleOp::kLstm) {
-          Lstm::vjp(SerialExecutor(), v, t, p);
-        } else {
-          RateNet::vjp(SerialExecutor(), v, t, p);
-        }
+        v.scratch = kept.data();
+        AllOps().vjp(SerialExecutor(),
+                     v,
+                     PlainView<double>{theta.data()},
+                     PlainView<double>{phi.data()});
         const double total = dot(theta_bar, d_theta) + dot(grad_bar, d_grad) +
                              dot(state_bar, d_state) + dot(phi_bar, d_phi) +
                              loss_bar * d_loss;

@@ -353,7 +353,7 @@ TEST(LaneRules, HaveTheBitsOfFloat) {
     std::vector<Lanes> next = lg;
     std::vector<Lanes> next_shared = lg;
     RuleCall<Lanes> call = {
-        &net.network, &rule, 1, &loss, next.data(), nullptr, nullptr};
+        &net.network, &rule, 1, &loss, next.data(), nullptr, nullptr, nullptr};
     const SharedView<Lanes> rates = {phi.data()};
     host::LaneOps().update(e, call, PlainView<Lanes>{lt.data()}, rates);
     call.grad = next_shared.data();
@@ -369,7 +369,8 @@ TEST(LaneRules, HaveTheBitsOfFloat) {
                               nullptr,
                               lgb.data(),
                               &loss_bar,
-                              lp.data()};
+                              lp.data(),
+                              nullptr};
     host::LaneOps().vjp(e, vjp, PlainView<Lanes>{lt.data()}, rates);
     for (int l = 0; l < kLanes; ++l) {
       SCOPED_TRACE(std::string(to_string(op)) + " lane " + std::to_string(l));
@@ -379,7 +380,7 @@ TEST(LaneRules, HaveTheBitsOfFloat) {
       std::vector<float> f = g[at];
       std::vector<float> f_shared = g[at];
       RuleCall<float> fc = {
-          &net.network, &rule, 1, &fl, f.data(), nullptr, nullptr};
+          &net.network, &rule, 1, &fl, f.data(), nullptr, nullptr, nullptr};
       AllOps().update(e, fc, PlainView<float>{theta[at].data()}, fphi);
       fc.grad = f_shared.data();
       AllOps().update(e, fc, PlainView<float>{theta_0.data()}, fphi);
@@ -395,7 +396,8 @@ TEST(LaneRules, HaveTheBitsOfFloat) {
                                nullptr,
                                gb.data(),
                                &fb,
-                               phi_bar[at].data()};
+                               phi_bar[at].data(),
+                               nullptr};
       AllOps().vjp(e, fv, PlainView<float>{theta[at].data()}, fphi);
       const auto of_lane = [&](const std::vector<Lanes>& v) {
         std::vector<float> r;

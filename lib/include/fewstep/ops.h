@@ -11,12 +11,14 @@
 
 #include "fewstep/layer_ops.h"
 #include "fewstep/losses/loss.h"
+#include "fewstep/rules/lstm.h"
+#include "fewstep/rules/rate_net.h"
 #include "fewstep/rules/sgd.h"
 
 namespace fewstep {
 
 using AllLosses = OpList<SoftmaxCrossEntropy, MeanSquaredError>;
-using AllRules = OpList<Sgd, Lslr, MetaSgd>;
+using AllRules = OpList<Sgd, Lslr, MetaSgd, RateNet, Lstm>;
 
 /// Everything fewstep has.
 using AllOps = StaticOps<AllLayers, AllLosses, AllRules>;

@@ -76,6 +76,8 @@ T loss_after_adaptation(const Ops& ops,
   std::vector<T> values(workspace_values(network, tile));
   const Workspace<T> ws = {values.data(), tile};
   std::vector<T> next(theta.size());
+  std::vector<T> state(theta.size() * rule.n_state_per_param);
+  std::vector<T> scratch(update_scratch(rule, network));
   for (uint32_t k = 0; k < steps; ++k) {
     const PlainView<T> view = {theta.data()};
     gradient(
@@ -89,6 +91,9 @@ T loss_after_adaptation(const Ops& ops,
     call.step = k;
     call.loss = &loss;
     call.grad = next.data();
+    call.state = k == 0 ? nullptr : state.data();
+    call.next_state = state.data();
+    call.scratch = scratch.data();
     update(e, ops, call, view, PlainView<T>{phi.data()});
     theta.swap(next);
   }

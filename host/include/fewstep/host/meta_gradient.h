@@ -47,6 +47,7 @@ class MetaGradient {
         support_loss_(objective.steps),
         theta_bar_(network.n_params),
         phi_bar_(rule.n_phi),
+        scratch_(plan().n_scratch()),
         values_(workspace_values(network, tile_)) {}
 
   /// theta_0 -> theta_K on `support`. theta_0 and phi are views whose values
@@ -121,6 +122,7 @@ class MetaGradient {
     b.grad = grad_.data();
     b.state = state_.data();
     b.support_loss = support_loss_.data();
+    b.scratch = scratch_.data();
     b.workspace = workspace();
     b.query_loss = &query_loss_;
     b.theta_bar = theta_bar_.data();
@@ -151,7 +153,7 @@ class MetaGradient {
   std::vector<T> theta_, grad_, state_, support_loss_;
   T query_loss_ = constant<T>(0.0F);
   T loss_bar_ = constant<T>(0.0F);
-  std::vector<T> theta_bar_, state_bar_, phi_bar_, grad_bar_;
+  std::vector<T> theta_bar_, state_bar_, phi_bar_, grad_bar_, scratch_;
   std::vector<Dual<T>> hessian_;
   std::vector<T> values_;
   std::vector<Dual<T>> dual_values_;

@@ -50,6 +50,12 @@ struct SweepPlan {
   FEWSTEP_HD uint64_t n_state() const {
     return uint64_t{rule->n_state_per_param} * network->n_params;
   }
+  /// Values of the rule's scratch memory.
+  FEWSTEP_HD uint64_t n_scratch() const {
+    const uint64_t update = update_scratch(*rule, *network);
+    const uint64_t vjp = vjp_scratch(*rule, *network);
+    return update > vjp ? update : vjp;
+  }
 };
 
 /// A task's arrays, of any contents: each is written before it is read.
@@ -59,6 +65,7 @@ struct SweepBuffers {
   T* grad;          ///< [K][P] g_0 .. g_{K-1}.
   T* state;         ///< [K - 1][S] state_1 .. state_{K-1}.
   T* support_loss;  ///< [K] loss at theta_0 .. theta_{K-1}.
+  T* scratch;       ///< [n_scratch()] of the rule.
   Workspace<T> workspace;
 
   // For sweep() only.
@@ -141,6 +148,7 @@ FEWSTEP_HD void adapt(const E& e,
       call.grad = next;
       call.state = state_at(plan, b, k);
       call.next_state = state_at(plan, b, k + 1);
+      call.scratch = b.scratch;
       update(e, ops, call, theta, phi);
     });
   }
@@ -189,6 +197,7 @@ FEWSTEP_HD void sweep(const E& e,
       call.grad_bar = b.grad_bar;
       call.loss_bar = b.loss_bar;
       call.phi_bar = b.phi_bar;
+      call.scratch = b.scratch;
       ops.vjp(e, call, theta, phi);
       e.barrier();
       if (plan.second_order) {

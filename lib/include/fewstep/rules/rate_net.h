@@ -32,17 +32,13 @@ namespace fewstep {
 struct RateNet {
   static constexpr RuleOp kOp = RuleOp::kRateNet;
 
-  FEWSTEP_HD static constexpr RateNetShape shape(const Rule& rule,
-                                                 const Network& network) {
-    return {network.n_tensors, rule.steps, rule.hidden, rule.decay};
-  }
-
   template <class W, class R, class T, class E>
   static FEWSTEP_HD void update(const E& e,
                                 const RuleCall<T>& c,
                                 const W& theta,
                                 const R& phi) {
-    const RateNetShape s = shape(*c.rule, *c.network);
+    const RateNetShape s =
+        rate_net_shape(*c.network, c.rule->steps, c.rule->options);
     run(e, s, *c.network, c.grad, *c.loss, theta, phi, c.scratch);
     const T* const out = c.scratch + s.out();
     for_each_tensor(
@@ -63,7 +59,8 @@ struct RateNet {
                              const RuleVjpCall<T>& c,
                              const W& theta,
                              const R& phi) {
-    const RateNetShape s = shape(*c.rule, *c.network);
+    const RateNetShape s =
+        rate_net_shape(*c.network, c.rule->steps, c.rule->options);
     const Network& network = *c.network;
     T* const v = c.scratch;
     T* const bar = c.scratch + s.n_values();

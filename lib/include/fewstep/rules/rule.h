@@ -16,6 +16,7 @@
 
 #include "fewstep/config.h"
 #include "fewstep/network.h"
+#include "fewstep/rules/shapes.h"
 
 namespace fewstep {
 
@@ -28,24 +29,48 @@ enum class RuleOp : uint8_t {
   kLstm = 7,     ///< Steps from an LSTM of each parameter's gradient.
 };
 
+/// What is chosen of a rule besides its operation.
+struct RuleOptions {
+  uint8_t hidden = 0;  ///< rate_net, lstm: H, hidden units.
+  bool decay = false;  ///< rate_net: sets decays too.
+};
+
 /// A rule as a network uses it: its operation and sizes.
 struct Rule {
   RuleOp op;
-  uint16_t steps;  ///< K it was trained for; lslr has rates for no more.
+  uint16_t steps;  ///< K it was trained for; lslr and rate_net have values for
+                   ///< no more.
   uint32_t n_phi;  ///< Learned values: the length of phi.
   uint32_t n_state_per_param;  ///< Values of state per parameter.
-  uint16_t hidden = 0;         ///< H of rate_net and lstm.
-  bool decay = false;          ///< rate_net: also sets decays.
+  RuleOptions options;
 };
+
+/// The rate_net of a rule.
+FEWSTEP_HD constexpr RateNetShape rate_net_shape(const Network& network,
+                                                 uint16_t steps,
+                                                 const RuleOptions& options) {
+  return {network.n_tensors, steps, options.hidden, options.decay};
+}
 
 /// The rule `op` for `network` and `steps` >= 1 steps.
 FEWSTEP_HD constexpr Rule make_rule(RuleOp op,
                                     uint16_t steps,
-                                    const Network& network) {
-  uint32_t n_phi = 1;
-  if (op == RuleOp::kLslr) n_phi = uint32_t{network.n_tensors} * steps;
-  if (op == RuleOp::kMetaSgd) n_phi = network.n_params;
-  return Rule{op, steps, n_phi, 0};
+                                    const Network& network,
+                                    const RuleOptions& options = {}) {
+  Rule rule = {op, steps, 1, 0, options};
+  switch (op) {
+    case RuleOp::kSgd: break;
+    case RuleOp::kLslr: rule.n_phi = uint32_t{network.n_tensors} * steps; break;
+    case RuleOp::kMetaSgd: rule.n_phi = network.n_params; break;
+    case RuleOp::kRateNet:
+      rule.n_phi = rate_net_shape(network, steps, options).n_phi();
+      break;
+    case RuleOp::kLstm:
+      rule.n_phi = LstmShape{options.hidden}.n_phi();
+      rule.n_state_per_param = LstmShape{options.hidden}.n_state();
+      break;
+  }
+  return rule;
 }
 
 /// Whether the loss at theta_k enters the update, so that the meta-gradient has
@@ -59,6 +84,23 @@ FEWSTEP_HD constexpr bool uses_loss(RuleOp op) {
     case RuleOp::kLstm: return true;
   }
   return false;
+}
+
+/// Values of scratch memory that an update needs.
+FEWSTEP_HD constexpr uint64_t update_scratch(const Rule& rule,
+                                             const Network& network) {
+  if (rule.op != RuleOp::kRateNet) return 0;
+  return rate_net_shape(network, rule.steps, rule.options).n_values();
+}
+
+/// Values of scratch memory that a vector-Jacobian product needs.
+FEWSTEP_HD constexpr uint64_t vjp_scratch(const Rule& rule,
+                                          const Network& network) {
+  if (rule.op == RuleOp::kLstm) {
+    return uint64_t{network.n_params} *
+           LstmShape{rule.options.hidden}.n_scratch();
+  }
+  return 2 * update_scratch(rule, network);
 }
 
 /// Name used by recipes and reports, e.g. "meta_sgd"; never null.
