@@ -24,9 +24,15 @@ struct LayerKernels {
 };
 
 using LossKernel = void (*)(const LossCall<float>&);
-using UpdateKernel = void (*)(const RuleCall<float>&,
-                              RawView theta,
-                              const StoredArray& phi);
+
+/// A rule's update by storage of theta_0, and whether a capsule's rule is one
+/// of this operation: what it knows of its own sizes.
+struct RuleKernels {
+  void (*update[2])(const RuleCall<float>&,
+                    RawView theta,
+                    const StoredArray& phi);
+  bool (*fits)(const Rule& rule, const Network& network);
+};
 
 }  // namespace fewstep
 
@@ -36,11 +42,29 @@ struct fewstep_op {
   fewstep::OpKind kind;
   uint8_t code;  ///< LayerOp, LossOp or RuleOp.
   bool f16;      ///< Reads f16 initializations too.
-  const fewstep::LayerKernels* layer_f32;
-  const fewstep::LayerKernels* layer_f16;
-  fewstep::LossKernel loss;
-  fewstep::UpdateKernel update_f32;
-  fewstep::UpdateKernel update_f16;
+  union {
+    const fewstep::LayerKernels* layer[2];  ///< f32, f16.
+    fewstep::LossKernel loss;
+    fewstep::RuleKernels rule;
+  };
+
+  constexpr fewstep_op(fewstep::LayerOp op,
+                       const fewstep::LayerKernels* f32,
+                       const fewstep::LayerKernels* f16_kernels)
+      : kind(fewstep::OpKind::kLayer),
+        code(static_cast<uint8_t>(op)),
+        f16(f16_kernels != nullptr),
+        layer{f32, f16_kernels} {}
+  constexpr fewstep_op(fewstep::LossOp op, fewstep::LossKernel kernel)
+      : kind(fewstep::OpKind::kLoss),
+        code(static_cast<uint8_t>(op)),
+        f16(true),
+        loss(kernel) {}
+  constexpr fewstep_op(fewstep::RuleOp op, const fewstep::RuleKernels& kernels)
+      : kind(fewstep::OpKind::kRule),
+        code(static_cast<uint8_t>(op)),
+        f16(kernels.update[1] != nullptr),
+        rule(kernels) {}
 };
 
 namespace fewstep {
@@ -82,7 +106,7 @@ struct TableOps {
   void run(LayerOp op, Pass pass, const LayerCall<float>& c) const {
     const fewstep_op* const found =
         find_op(list, OpKind::kLayer, static_cast<uint8_t>(op));
-    (is_f16(c.weights) ? found->layer_f16 : found->layer_f32)->run[pass](c);
+    found->layer[is_f16(c.weights) ? 1 : 0]->run[pass](c);
   }
   template <class W>
   void forward(const SerialExecutor&,
@@ -113,7 +137,7 @@ struct TableOps {
     const fewstep_op* const found =
         find_op(list, OpKind::kRule, static_cast<uint8_t>(c.rule->op));
     const RawView raw = theta.raw();
-    (is_f16(raw) ? found->update_f16 : found->update_f32)(c, raw, phi);
+    found->rule.update[is_f16(raw) ? 1 : 0](c, raw, phi);
   }
 };
 
@@ -190,85 +214,58 @@ void update_by_tensor(const RuleCall<float>& c,
   Rule::update(SerialExecutor(), c, W::from(theta), StoredValues{phi});
 }
 
+/// Whether `rule` is what make_rule() makes of Operation.
+template <class Operation>
+bool rule_fits(const Rule& rule, const Network& network) {
+  return matches(rule,
+                 make_rule(Operation::kOp, rule.steps, network, rule.options));
+}
+
 }  // namespace fewstep
 
 /// Defines the objects of a layer with parameters: `symbol` and `symbol_f16`.
-#define FEWSTEP_DEFINE_LAYER(Operation, symbol)      \
-  namespace fewstep {                                \
-  static constexpr LayerKernels k##Operation##F32 =  \
-      layer_kernels<Operation, PlainView<float>>();  \
-  static constexpr LayerKernels k##Operation##F16 =  \
-      layer_kernels<Operation, F16View>();           \
-  }                                                  \
-  extern "C" const fewstep_op symbol = {             \
-      fewstep::OpKind::kLayer,                       \
-      static_cast<uint8_t>(fewstep::Operation::kOp), \
-      false,                                         \
-      &fewstep::k##Operation##F32,                   \
-      nullptr,                                       \
-      nullptr,                                       \
-      nullptr,                                       \
-      nullptr};                                      \
-  extern "C" const fewstep_op symbol##_f16 = {       \
-      fewstep::OpKind::kLayer,                       \
-      static_cast<uint8_t>(fewstep::Operation::kOp), \
-      true,                                          \
-      &fewstep::k##Operation##F32,                   \
-      &fewstep::k##Operation##F16,                   \
-      nullptr,                                       \
-      nullptr,                                       \
-      nullptr}
+#define FEWSTEP_DEFINE_LAYER(Operation, symbol)                                \
+  namespace fewstep {                                                          \
+  static constexpr LayerKernels k##Operation##F32 =                            \
+      layer_kernels<Operation, PlainView<float>>();                            \
+  static constexpr LayerKernels k##Operation##F16 =                            \
+      layer_kernels<Operation, F16View>();                                     \
+  }                                                                            \
+  extern "C" constexpr fewstep_op symbol = {                                   \
+      fewstep::Operation::kOp, &fewstep::k##Operation##F32, nullptr};          \
+  extern "C" constexpr fewstep_op symbol##_f16 = {fewstep::Operation::kOp,     \
+                                                  &fewstep::k##Operation##F32, \
+                                                  &fewstep::k##Operation##F16}
 
 /// Defines the object of a layer without parameters, which no view concerns.
-#define FEWSTEP_DEFINE_PLAIN_LAYER(Operation, symbol)   \
-  namespace fewstep {                                   \
-  static constexpr LayerKernels k##Operation##Kernels = \
-      layer_kernels<Operation, PlainView<float>>();     \
-  }                                                     \
-  extern "C" const fewstep_op symbol = {                \
-      fewstep::OpKind::kLayer,                          \
-      static_cast<uint8_t>(fewstep::Operation::kOp),    \
-      true,                                             \
-      &fewstep::k##Operation##Kernels,                  \
-      &fewstep::k##Operation##Kernels,                  \
-      nullptr,                                          \
-      nullptr,                                          \
-      nullptr}
+#define FEWSTEP_DEFINE_PLAIN_LAYER(Operation, symbol)                        \
+  namespace fewstep {                                                        \
+  static constexpr LayerKernels k##Operation##Kernels =                      \
+      layer_kernels<Operation, PlainView<float>>();                          \
+  }                                                                          \
+  extern "C" constexpr fewstep_op symbol = {fewstep::Operation::kOp,         \
+                                            &fewstep::k##Operation##Kernels, \
+                                            &fewstep::k##Operation##Kernels}
 
 /// Defines the object of a loss.
-#define FEWSTEP_DEFINE_LOSS(Operation, symbol)                 \
-  extern "C" const fewstep_op symbol = {                       \
-      fewstep::OpKind::kLoss,                                  \
-      static_cast<uint8_t>(fewstep::Operation::kOp),           \
-      true,                                                    \
-      nullptr,                                                 \
-      nullptr,                                                 \
-      [](const fewstep::LossCall<float>& c) {                  \
-        fewstep::Operation::run(fewstep::SerialExecutor(), c); \
-      },                                                       \
-      nullptr,                                                 \
-      nullptr}
+#define FEWSTEP_DEFINE_LOSS(Operation, symbol)                         \
+  extern "C" constexpr fewstep_op symbol = {                           \
+      fewstep::Operation::kOp, [](const fewstep::LossCall<float>& c) { \
+        fewstep::Operation::run(fewstep::SerialExecutor(), c);         \
+      }}
 
 /// Defines the objects of a rule: `symbol` and `symbol_f16`. `update` is
 /// update_by_parameter or update_by_tensor.
-#define FEWSTEP_DEFINE_RULE(Operation, symbol, update)                 \
-  extern "C" const fewstep_op symbol = {                               \
-      fewstep::OpKind::kRule,                                          \
-      static_cast<uint8_t>(fewstep::Operation::kOp),                   \
-      false,                                                           \
-      nullptr,                                                         \
-      nullptr,                                                         \
-      nullptr,                                                         \
-      &fewstep::update<fewstep::Operation, fewstep::PlainView<float>>, \
-      nullptr};                                                        \
-  extern "C" const fewstep_op symbol##_f16 = {                         \
-      fewstep::OpKind::kRule,                                          \
-      static_cast<uint8_t>(fewstep::Operation::kOp),                   \
-      true,                                                            \
-      nullptr,                                                         \
-      nullptr,                                                         \
-      nullptr,                                                         \
-      &fewstep::update<fewstep::Operation, fewstep::PlainView<float>>, \
-      &fewstep::update<fewstep::Operation, fewstep::F16View>}
+#define FEWSTEP_DEFINE_RULE(Operation, symbol, update)                   \
+  extern "C" constexpr fewstep_op symbol = {                             \
+      fewstep::Operation::kOp,                                           \
+      {{&fewstep::update<fewstep::Operation, fewstep::PlainView<float>>, \
+        nullptr},                                                        \
+       &fewstep::rule_fits<fewstep::Operation>}};                        \
+  extern "C" constexpr fewstep_op symbol##_f16 = {                       \
+      fewstep::Operation::kOp,                                           \
+      {{&fewstep::update<fewstep::Operation, fewstep::PlainView<float>>, \
+        &fewstep::update<fewstep::Operation, fewstep::F16View>},         \
+       &fewstep::rule_fits<fewstep::Operation>}}
 
 #endif  // FEWSTEP_DEVICE_SRC_OP_TABLE_H_

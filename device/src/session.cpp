@@ -27,22 +27,34 @@ bool all_finite(const float* values, size_t n) {
 // A power of two above every max_support.
 constexpr uint32_t kAnyTile = uint32_t{1} << 16;
 
-// True when `ops` has an operation for the storage of theta_0.
-bool links(const Op* const* ops, bool f16, OpKind kind, uint8_t code) {
+// The operation for the storage of theta_0, or null.
+const Op* find(const Op* const* ops, bool f16, OpKind kind, uint8_t code) {
   const Op* const op = find_op(ops, kind, code);
-  return op != nullptr && (op->f16 || !f16);
+  return op != nullptr && (op->f16 || !f16) ? op : nullptr;
 }
 
-// True when `ops` has everything `capsule` needs.
-bool links_all(const Capsule& capsule, const Op* const* ops) {
+// Whether `ops` has everything `capsule` needs, and its rule is one of the
+// rule's operation.
+Status check_ops(const Capsule& capsule, const Op* const* ops) {
   const bool f16 = capsule.init.storage == Storage::kF16;
   const Network& network = capsule.network;
+  const auto links = [&](OpKind kind, uint8_t code) {
+    return find(ops, f16, kind, code);
+  };
   for (uint32_t i = 0; i < network.n_layers; ++i) {
     const uint8_t op = static_cast<uint8_t>(network.layers[i].op);
-    if (!links(ops, f16, OpKind::kLayer, op)) return false;
+    if (links(OpKind::kLayer, op) == nullptr) {
+      return Status::kUnsupportedOperation;
+    }
   }
-  return links(ops, f16, OpKind::kLoss, static_cast<uint8_t>(network.loss)) &&
-         links(ops, f16, OpKind::kRule, static_cast<uint8_t>(capsule.rule.op));
+  const Op* const rule =
+      links(OpKind::kRule, static_cast<uint8_t>(capsule.rule.op));
+  if (rule == nullptr ||
+      links(OpKind::kLoss, static_cast<uint8_t>(network.loss)) == nullptr) {
+    return Status::kUnsupportedOperation;
+  }
+  return rule->rule.fits(capsule.rule, network) ? Status::kOk
+                                                : Status::kBadCapsule;
 }
 
 }  // namespace
@@ -68,7 +80,8 @@ Status Session::open(Bytes bytes,
   if (reinterpret_cast<uintptr_t>(arena.data) % kCapsuleAlignment != 0) {
     return Status::kMisaligned;
   }
-  if (!links_all(capsule, ops)) return Status::kUnsupportedOperation;
+  status = check_ops(capsule, ops);
+  if (status != Status::kOk) return status;
   if (!float_environment_is_ieee()) return Status::kBadFloatEnvironment;
 
   // The tile asked for, or the largest that fits: from one that is as good as

@@ -40,7 +40,7 @@ Status plan_session(const Capsule& capsule,
       l.max_steps > kMaxCount) {
     return Status::kBadArgument;
   }
-  if (capsule.rule.op == RuleOp::kLslr && l.max_steps > capsule.rule.steps) {
+  if (bounds_steps(capsule.rule) && l.max_steps > capsule.rule.steps) {
     return Status::kBadArgument;
   }
   if (options.on_failure != OnFailure::kFactory &&

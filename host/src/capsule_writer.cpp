@@ -197,7 +197,8 @@ void write_init(Writer& w, const CapsuleContents& c) {
 
 void write_rule(Writer& w, const CapsuleContents& c) {
   check_count("[inner] steps", c.rule.steps, kMaxCapsuleCount);
-  const Rule want = make_rule(c.rule.op, c.rule.steps, c.network);
+  const Rule want =
+      make_rule(c.rule.op, c.rule.steps, c.network, c.rule.options);
   check_size("the rule", c.rule.n_phi, want.n_phi);
   check_size("phi", c.phi.size(), want.n_phi);
   check_finite("phi", c.phi);
@@ -205,6 +206,7 @@ void write_rule(Writer& w, const CapsuleContents& c) {
   r.op = static_cast<uint8_t>(c.rule.op);
   r.storage = static_cast<uint8_t>(c.rate_storage);
   r.steps = c.rule.steps;
+  r.options = want.options.bits;
   r.n_phi = want.n_phi;
   r.n_state_per_param = want.n_state_per_param;
 

@@ -133,23 +133,18 @@ bool read_init(Section* section, uint32_t n_params, StoredArray* init) {
          take_array(section, init);
 }
 
-bool read_rule(Section* section,
-               const Network& network,
-               Rule* rule,
-               StoredArray* rates) {
+// All but whether the rule fits the network, which is for its operation to say.
+bool read_rule(Section* section, Rule* rule, StoredArray* rates) {
   const RuleRecord& r = take_record<RuleRecord>(section);
-  const RuleOp op = static_cast<RuleOp>(r.op);
-  if (op != RuleOp::kSgd && op != RuleOp::kLslr && op != RuleOp::kMetaSgd) {
-    return false;
-  }
-  *rule = make_rule(op, r.steps, network);
+  rule->op = static_cast<RuleOp>(r.op);
+  rule->steps = r.steps;
+  rule->options = {r.options};
+  rule->n_phi = r.n_phi;
+  rule->n_state_per_param = r.n_state_per_param;
   rates->storage = static_cast<Storage>(r.storage);
   rates->log8_exponent = r.log8_exponent;
   rates->count = r.n_phi;
-  return r.steps != 0 &&
-         (r.reserved | (r.n_phi ^ rule->n_phi) |
-          (r.n_state_per_param ^ rule->n_state_per_param)) == 0 &&
-         take_array(section, rates);
+  return r.steps != 0 && take_array(section, rates);
 }
 
 // Three counts, each 1 to that of `most`; a golden episode starts with the
@@ -164,7 +159,7 @@ __attribute__((noinline)) bool check_counts(const LimitsRecord& r,
 bool read_limits(const Section& section, const Rule& rule, Limits* limits) {
   const LimitsRecord& r = *at<LimitsRecord>(section.data);
   Limits most = {kMaxCapsuleCount, kMaxCapsuleCount, kMaxCapsuleCount};
-  if (rule.op == RuleOp::kLslr) most.steps = rule.steps;
+  if (bounds_steps(rule)) most.steps = rule.steps;
   limits->support_max = r.support_max;
   limits->predict_max = r.predict_max;
   limits->steps = r.steps;
@@ -311,7 +306,7 @@ Status parse_capsule(const void* bytes, size_t n_bytes, Capsule* capsule) {
   if (hash != header.model_hash ||
       !read_network(section(SectionType::kNetwork), &c.network) ||
       !read_init(section(SectionType::kInit), c.network.n_params, &c.init) ||
-      !read_rule(section(SectionType::kRule), c.network, &c.rule, &c.rates) ||
+      !read_rule(section(SectionType::kRule), &c.rule, &c.rates) ||
       !read_limits(*section(SectionType::kLimits), c.rule, &c.limits) ||
       (golden->data != nullptr && !check_golden(golden, c.network, c.limits))) {
     return Status::kBadCapsule;
@@ -355,8 +350,14 @@ Status read_capsule(const void* bytes, size_t n_bytes, Capsule* capsule) {
   if (capsule == nullptr) return Status::kBadArgument;
   Capsule parsed;
   const Status status = parse_capsule(bytes, n_bytes, &parsed);
-  if (status == Status::kOk) *capsule = parsed;
-  return status;
+  if (status != Status::kOk) return status;
+  const Rule& rule = parsed.rule;
+  if (!matches(rule,
+               make_rule(rule.op, rule.steps, parsed.network, rule.options))) {
+    return Status::kBadCapsule;
+  }
+  *capsule = parsed;
+  return Status::kOk;
 }
 
 }  // namespace fewstep

@@ -44,10 +44,10 @@ struct Case {
 };
 
 std::vector<Case> cases(const Network& network) {
-  return {{"lstm", make_rule(RuleOp::kLstm, 2, network, {3, false})},
-          {"rate_net", make_rule(RuleOp::kRateNet, 2, network, {4, false})},
+  return {{"lstm", make_rule(RuleOp::kLstm, 2, network, lstm_options(3))},
+          {"rate_net", make_rule(RuleOp::kRateNet, 2, network, rate_net_options(4, false))},
           {"rate_net with decay",
-           make_rule(RuleOp::kRateNet, 2, network, {4, true})}};
+           make_rule(RuleOp::kRateNet, 2, network, rate_net_options(4, true))}};
 }
 
 TEST(LearnedRules, VjpIsTheTransposedDerivative) {

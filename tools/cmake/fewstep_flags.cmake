@@ -43,12 +43,18 @@ set(FEWSTEP_FIRMWARE_FLAGS
 
 # fewstep_small(<source>...): code that runs once a call or once a layer is
 # compiled for size. Kernels keep the build's own level, and debug builds theirs.
+# On Cortex-M, instructions that gcc 12.2 reorders for speed take 1 % more.
 function(fewstep_small)
+  set(small -Os)
+  if(CMAKE_SYSTEM_PROCESSOR STREQUAL "arm" AND CMAKE_CXX_COMPILER_ID STREQUAL
+                                               "GNU")
+    list(APPEND small -fno-schedule-insns2)
+  endif()
   set_property(
     SOURCE ${ARGN}
     APPEND
     PROPERTY COMPILE_OPTIONS
-             $<$<CONFIG:Release,RelWithDebInfo,MinSizeRel>:-Os>)
+             "$<$<CONFIG:Release,RelWithDebInfo,MinSizeRel>:${small}>")
 endfunction()
 
 add_library(fewstep_warnings INTERFACE)

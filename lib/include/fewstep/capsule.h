@@ -96,8 +96,10 @@ struct Capsule {
 /// On any failure `*capsule` is unchanged.
 Status read_capsule(const void* bytes, size_t n_bytes, Capsule* capsule);
 
-/// The same for a caller with nothing to lose: on failure `*capsule` holds
-/// anything. Smaller by a copy of a Capsule.
+/// The same for a caller that looks up the rule's operation: whether the rule
+/// is one of it and has the sizes it must have is not looked at, so that
+/// programs link what they need to know of the rules they use (op_table.h). On
+/// failure `*capsule` holds anything.
 Status parse_capsule(const void* bytes, size_t n_bytes, Capsule* capsule);
 
 /// The golden episode of a verified capsule.

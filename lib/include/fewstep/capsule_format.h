@@ -83,7 +83,7 @@ struct RuleRecord {
   uint8_t storage;
   int16_t log8_exponent;
   uint16_t steps;
-  uint16_t reserved;  ///< 0
+  uint16_t options;  ///< RuleOptions
   uint32_t n_phi;
   uint32_t n_state_per_param;
 };

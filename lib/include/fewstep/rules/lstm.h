@@ -111,7 +111,7 @@ struct Lstm {
                                 const RuleCall<T>& c,
                                 const W& theta,
                                 const R& phi) {
-    const LstmShape s = {c.rule->options.hidden};
+    const LstmShape s = {c.rule->options.hidden()};
     const uint32_t n = s.hidden;
     e.for_each(c.network->n_params, [&](uint32_t i) {
       LstmCell<T> cell;
@@ -135,7 +135,7 @@ struct Lstm {
                              const RuleVjpCall<T>& c,
                              const W& theta,
                              const R& phi) {
-    const LstmShape s = {c.rule->options.hidden};
+    const LstmShape s = {c.rule->options.hidden()};
     const uint32_t n = s.hidden;
     const uint32_t n_params = c.network->n_params;
     e.for_each(n_params,

@@ -29,48 +29,101 @@ enum class RuleOp : uint8_t {
   kLstm = 7,     ///< Steps from an LSTM of each parameter's gradient.
 };
 
-/// What is chosen of a rule besides its operation.
+/// What is chosen of a rule besides its operation, as capsules store it.
 struct RuleOptions {
-  uint8_t hidden = 0;  ///< rate_net, lstm: H, hidden units.
-  bool decay = false;  ///< rate_net: sets decays too.
+  uint16_t bits = 0;
+
+  /// Some of phi is for one step each: no more steps than the rule was trained
+  /// for.
+  FEWSTEP_HD constexpr bool per_step() const { return (bits & kPerStep) != 0; }
+  /// rate_net: sets decays too.
+  FEWSTEP_HD constexpr bool decay() const { return (bits & kDecay) != 0; }
+  /// rate_net, lstm: H, hidden units.
+  FEWSTEP_HD constexpr uint32_t hidden() const { return bits >> 8U; }
+
+  static constexpr uint16_t kPerStep = 1U << 7U;
+  static constexpr uint16_t kDecay = 1U << 3U;
 };
+
+/// The options of a rate_net.
+constexpr RuleOptions rate_net_options(uint8_t hidden, bool decay) {
+  const uint32_t bits = hidden * 256U + RuleOptions::kPerStep +
+                        (decay ? RuleOptions::kDecay : 0U);
+  return {static_cast<uint16_t>(bits)};
+}
+
+/// The options of an lstm.
+constexpr RuleOptions lstm_options(uint8_t hidden) {
+  return {static_cast<uint16_t>(hidden * 256U)};
+}
 
 /// A rule as a network uses it: its operation and sizes.
 struct Rule {
   RuleOp op;
-  uint16_t steps;  ///< K it was trained for; lslr and rate_net have values for
-                   ///< no more.
-  uint32_t n_phi;  ///< Learned values: the length of phi.
-  uint32_t n_state_per_param;  ///< Values of state per parameter.
+  uint16_t steps;  ///< K it was trained for.
   RuleOptions options;
+  uint32_t n_phi;              ///< Learned values: the length of phi.
+  uint32_t n_state_per_param;  ///< Values of state per parameter.
 };
+
+/// Whether a session may take no more than rule.steps steps.
+FEWSTEP_HD constexpr bool bounds_steps(const Rule& rule) {
+  return rule.op == RuleOp::kLslr || rule.options.per_step();
+}
 
 /// The rate_net of a rule.
 FEWSTEP_HD constexpr RateNetShape rate_net_shape(const Network& network,
                                                  uint16_t steps,
-                                                 const RuleOptions& options) {
-  return {network.n_tensors, steps, options.hidden, options.decay};
+                                                 RuleOptions options) {
+  return {network.n_tensors, steps, options.hidden(), options.decay()};
 }
 
-/// The rule `op` for `network` and `steps` >= 1 steps.
+/// The rule `op` for `network` and `steps` >= 1 steps; n_phi = 0 where there is
+/// none with such options.
 FEWSTEP_HD constexpr Rule make_rule(RuleOp op,
                                     uint16_t steps,
                                     const Network& network,
-                                    const RuleOptions& options = {}) {
-  Rule rule = {op, steps, 1, 0, options};
+                                    RuleOptions options = {}) {
+  Rule rule = {op, steps, options, 0, 0};
   switch (op) {
-    case RuleOp::kSgd: break;
-    case RuleOp::kLslr: rule.n_phi = uint32_t{network.n_tensors} * steps; break;
-    case RuleOp::kMetaSgd: rule.n_phi = network.n_params; break;
-    case RuleOp::kRateNet:
-      rule.n_phi = rate_net_shape(network, steps, options).n_phi();
+    case RuleOp::kSgd: rule.n_phi = options.bits == 0 ? 1 : 0; break;
+    case RuleOp::kLslr:
+      if (options.bits == 0) rule.n_phi = uint32_t{network.n_tensors} * steps;
       break;
-    case RuleOp::kLstm:
-      rule.n_phi = LstmShape{options.hidden}.n_phi();
-      rule.n_state_per_param = LstmShape{options.hidden}.n_state();
+    case RuleOp::kMetaSgd:
+      if (options.bits == 0) rule.n_phi = network.n_params;
       break;
+    case RuleOp::kRateNet: {
+      const RuleOptions same = rate_net_options(
+          static_cast<uint8_t>(options.hidden()), options.decay());
+      const uint64_t n_phi = rate_net_shape(network, steps, options).n_phi();
+      if (options.bits != same.bits || options.hidden() == 0) break;
+      // With at most 255 hidden units and 2^16 tensors and steps it is below
+      // 2^34.
+      if (n_phi <= kMaxLearnedValues) rule.n_phi = static_cast<uint32_t>(n_phi);
+      break;
+    }
+    case RuleOp::kLstm: {
+      const LstmShape s = {options.hidden()};
+      const RuleOptions same =
+          lstm_options(static_cast<uint8_t>(options.hidden()));
+      if (options.bits != same.bits || s.hidden == 0 ||
+          s.hidden > LstmShape::kMaxHidden) {
+        break;
+      }
+      rule.n_phi = s.n_phi();
+      rule.n_state_per_param = s.n_state();
+      break;
+    }
   }
   return rule;
+}
+
+/// Whether a capsule's rule is what make_rule() made of it.
+FEWSTEP_HD constexpr bool matches(const Rule& rule, const Rule& made) {
+  return made.n_phi != 0 &&
+         ((made.n_phi ^ rule.n_phi) |
+          (made.n_state_per_param ^ rule.n_state_per_param)) == 0;
 }
 
 /// Whether the loss at theta_k enters the update, so that the meta-gradient has
@@ -98,7 +151,7 @@ FEWSTEP_HD constexpr uint64_t vjp_scratch(const Rule& rule,
                                           const Network& network) {
   if (rule.op == RuleOp::kLstm) {
     return uint64_t{network.n_params} *
-           LstmShape{rule.options.hidden}.n_scratch();
+           LstmShape{rule.options.hidden()}.n_scratch();
   }
   return 2 * update_scratch(rule, network);
 }

@@ -10,6 +10,9 @@
 
 namespace fewstep {
 
+/// Bound of the learned values of a rule that is a network.
+constexpr uint32_t kMaxLearnedValues = uint32_t{1} << 26U;
+
 /// lstm.h
 struct LstmShape {
   static constexpr uint32_t kInputs = 5;
@@ -54,8 +57,8 @@ struct RateNetShape {
   FEWSTEP_HD constexpr uint32_t w3() const { return b2() + hidden; }
   FEWSTEP_HD constexpr uint32_t b3() const { return w3() + n_out() * hidden; }
   FEWSTEP_HD constexpr uint32_t base() const { return b3() + n_out(); }
-  FEWSTEP_HD constexpr uint32_t n_phi() const {
-    return base() + n_out() * steps;
+  FEWSTEP_HD constexpr uint64_t n_phi() const {
+    return base() + uint64_t{n_out()} * steps;
   }
   // Scratch: the values of each layer, then (vjp) their derivatives.
   FEWSTEP_HD constexpr uint32_t h1() const { return n_in(); }
