@@ -22,6 +22,10 @@ class ChannelSolver : public Solver {
              tile_of(network, shape().n_support, sizeof(Dual<Channels>))),
         out_(size_t{tile_} * shape().n_out) {}
 
+  void set_objective(const Objective& objective) override {
+    gradient_.set_objective(objective);
+  }
+
   void meta_gradient(const float* theta,
                      const float* phi,
                      const TaskRange& tasks,

@@ -51,6 +51,12 @@ class CpuEngine : public Engine {
     }
   }
 
+  void set_objective(const Objective& objective) override {
+    for (const std::unique_ptr<Solver>& solver : solvers_) {
+      solver->set_objective(objective);
+    }
+  }
+
   MetaStep meta_gradient(const float* theta,
                          const float* phi,
                          uint64_t iteration,

@@ -47,8 +47,11 @@ class Solver {
  public:
   virtual ~Solver() = default;
 
+  /// The objective of the next meta-gradients (Engine::set_objective).
+  virtual void set_objective(const Objective& objective) = 0;
+
   /// Meta-gradients at (theta, phi). Allocates nothing after its first call
-  /// with a group.
+  /// with a group (and the first of second order).
   virtual void meta_gradient(const float* theta,
                              const float* phi,
                              const TaskRange& tasks,

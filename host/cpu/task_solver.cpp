@@ -25,6 +25,10 @@ class TaskSolver : public Solver {
     query_.resize(shape(), shape().n_query);
   }
 
+  void set_objective(const Objective& objective) override {
+    gradient_.set_objective(objective);
+  }
+
   void meta_gradient(const float* theta,
                      const float* phi,
                      const TaskRange& tasks,

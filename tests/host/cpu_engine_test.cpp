@@ -169,6 +169,22 @@ NamedSpecs classifier() {
            reference::dense(4)}};
 }
 
+// The objectives of a training with both annealings, and Reptile.
+std::vector<host::Objective> objectives(uint32_t steps) {
+  host::Objective first;
+  first.steps = steps;
+  first.second_order = false;
+  host::Objective weighted = first;
+  weighted.step_weights.assign(steps + 1, 0.25F);
+  host::Objective second = weighted;
+  second.second_order = true;
+  host::Objective last = second;
+  last.step_weights.clear();
+  host::Objective reptile = first;
+  reptile.method = host::OuterMethod::kReptile;
+  return {first, weighted, second, last, reptile, second, first};
+}
+
 TEST(CpuEngine, EqualsOneTaskAfterAnother) {
   uint32_t n_tasks = 1;
   for (const NamedSpecs& specs : zoo()) {
@@ -374,10 +390,45 @@ TEST(CpuEngine, AMetaStepAllocatesNothing) {
     for (uint64_t i = 0; i < 100; ++i) by_engine(s, engine.get(), i, 33);
     std::vector<float> d_theta(s.theta.size());
     std::vector<float> d_phi(s.phi.size());
+    const std::vector<host::Objective> changing = objectives(2);
     const AllocationGuard guard;
     engine->meta_gradient(
         s.theta.data(), s.phi.data(), 100, 33, d_theta.data(), d_phi.data());
+    for (const host::Objective& objective : changing) {
+      engine->set_objective(objective);
+      engine->meta_gradient(
+          s.theta.data(), s.phi.data(), 101, 33, d_theta.data(), d_phi.data());
+    }
     EXPECT_EQ(guard.count(), 0U) << static_cast<int>(layout);
+  }
+}
+
+TEST(CpuEngine, FollowsAnObjectiveThatChanges) {
+  const NamedSpecs specs = {"conv",
+                            {1, 8, 8},
+                            {reference::conv(9, 3, 2, 1),
+                             reference::relu_layer(),
+                             reference::dense(3)}};
+  Problem s(specs, LossOp::kSoftmaxCrossEntropy, RuleOp::kLslr, 3);
+  std::vector<Result> expected;
+  for (const host::Objective& objective : objectives(3)) {
+    s.objective = objective;
+    expected.push_back(one_by_one(s, 4, 11));
+  }
+  // Each is another one than the one before.
+  for (size_t i = 1; i < expected.size(); ++i) {
+    EXPECT_FALSE(same_bits(expected[i - 1].d_theta, expected[i].d_theta)) << i;
+  }
+  for (const LaneLayout layout : kLayouts) {
+    for (const uint32_t threads : {1U, 2U}) {
+      s.objective = objectives(3).front();
+      const auto engine = s.engine(threads, layout);
+      for (size_t i = 0; i < expected.size(); ++i) {
+        SCOPED_TRACE(i);
+        engine->set_objective(objectives(3)[i]);
+        expect_same(by_engine(s, engine.get(), 4, 11), expected[i]);
+      }
+    }
   }
 }
 

@@ -195,6 +195,48 @@ TEST(MetaGradient, QuadraticTasksMatchTheClosedForm) {
   }
 }
 
+// Reptile on the same: with rate a, theta_K - theta* = (I - a H)^K
+// (theta_0 - theta*), so theta_0 - theta_K = (I - (I - a H)^K) (theta_0 -
+// theta*) whatever the query set; the reported loss is the query set's.
+TEST(MetaGradient, ReptileOnQuadraticTasksMatchesTheClosedForm) {
+  const TestNetwork net(
+      {4, 1, 1}, {reference::dense(1)}, LossOp::kMeanSquaredError);
+  const Task task(net.random_episode(1, 7, 5), 7, 5);
+  const Quadratic support(task.sx, task.sy);
+  const Quadratic query(task.qx, task.qy);
+  const VectorXd optimum =
+      support.h.ldlt().solve(2.0 / 7.0 * support.a.transpose() * support.b);
+  for (uint32_t steps = 1; steps <= 6; ++steps) {
+    SCOPED_TRACE(steps);
+    const Rule rule =
+        make_rule(RuleOp::kSgd, static_cast<uint16_t>(steps), net.network);
+    const VectorXd theta = reference_vector<double>(net.random_theta(2));
+    const VectorXd phi = VectorXd::Constant(1, 0.125);
+    const MatrixXd identity = MatrixXd::Identity(theta.size(), theta.size());
+    MatrixXd contraction = identity;
+    for (uint32_t k = 0; k < steps; ++k) {
+      contraction = (contraction * (identity - 0.125 * support.h)).eval();
+    }
+    const VectorXd expected = (identity - contraction) * (theta - optimum);
+    Objective objective;
+    objective.steps = steps;
+    objective.method = host::OuterMethod::kReptile;
+    double loss = 0.0;
+    const VectorXd g =
+        sweep(net, rule, objective, task, theta, phi, 7, 5, &loss);
+    EXPECT_LE((g.head(theta.size()) - expected).norm(),
+              1e-13 * expected.norm());
+    EXPECT_EQ(g.tail(phi.size()).norm(), 0.0);
+    const VectorXd after = theta - expected;
+    EXPECT_NEAR(loss, (query.a * after - query.b).squaredNorm() / 5.0, 1e-13);
+    // The query set moves nothing.
+    Task other = task;
+    for (double& y : other.qy) y += 1.0;
+    const VectorXd same = sweep(net, rule, objective, other, theta, phi, 7, 5);
+    EXPECT_EQ(g, same);
+  }
+}
+
 // A Hessian that changes along the path, and bends: one parameter pair through
 // tanh, f(x) = w2 tanh(w1 x + b1) + b2 on one example with x = 0, so that only
 // b1, w2, b2 act. L = (w2 t + b2 - y)^2 with t = tanh(b1), differentiated on

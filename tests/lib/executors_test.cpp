@@ -187,12 +187,13 @@ std::vector<float> vjp(const E& e,
   return result;
 }
 
-/// A second-order meta-gradient of two steps on `e`.
+/// A second-order meta-gradient, or Reptile's difference, of two steps on `e`.
 template <class T, class E>
 std::vector<float> meta_gradient(const E& e,
                                  AccessLog* log,
                                  const TestNetwork& net,
-                                 RuleOp op) {
+                                 RuleOp op,
+                                 host::OuterMethod method) {
   const Rule rule = make_rule(op, 2, net.network);
   const Task<T> task(net.random_episode(5, kSupport, kQuery));
   const std::vector<T> theta = traced<T>(net.random_theta(3));
@@ -200,6 +201,7 @@ std::vector<float> meta_gradient(const E& e,
   host::Objective objective;
   objective.steps = 2;
   objective.step_weights = {0.25F, 0.5F, 1.0F};
+  objective.method = method;
   host::MetaGradient<T> m(net.network, rule, objective, kSupport, kQuery);
   watch(log, "theta", theta, false);
   watch(log, "phi", phi, false);
@@ -221,6 +223,8 @@ std::vector<float> meta_gradient(const E& e,
   std::vector<float> result = values(m.theta_bar());
   const auto more = values(m.phi_bar());
   result.insert(result.end(), more.begin(), more.end());
+  const auto loss = values(std::vector<T>{m.query_loss()});
+  result.insert(result.end(), loss.begin(), loss.end());
   return result;
 }
 
@@ -282,9 +286,18 @@ TEST_P(Executors, MetaGradient) {
         specs.input, specs.specs, LossOp::kSoftmaxCrossEntropy);
     SCOPED_TRACE(specs.name + " " + to_string(op));
     expect_order_free([&](const auto& e, AccessLog* log, const auto& x) {
-      return meta_gradient<std::decay_t<decltype(x)>>(e, log, net, op);
+      return meta_gradient<std::decay_t<decltype(x)>>(
+          e, log, net, op, host::OuterMethod::kGradient);
     });
   }
+}
+
+TEST_P(Executors, Reptile) {
+  const TestNetwork net(specs.input, specs.specs, LossOp::kSoftmaxCrossEntropy);
+  expect_order_free([&](const auto& e, AccessLog* log, const auto& x) {
+    return meta_gradient<std::decay_t<decltype(x)>>(
+        e, log, net, RuleOp::kSgd, host::OuterMethod::kReptile);
+  });
 }
 
 // Real kernels whose barriers are ignored are reported.
@@ -298,8 +311,11 @@ TEST_P(Executors, MissingBarriersAreReported) {
   }
   const TestNetwork net(specs.input, specs.specs, LossOp::kMeanSquaredError);
   AccessLog log;
-  static_cast<void>(meta_gradient<Traced>(
-      CheckingExecutor(&log, false), &log, net, RuleOp::kSgd));
+  static_cast<void>(meta_gradient<Traced>(CheckingExecutor(&log, false),
+                                          &log,
+                                          net,
+                                          RuleOp::kSgd,
+                                          host::OuterMethod::kGradient));
   EXPECT_GT(log.n_conflicts(), 0U);
 }
 

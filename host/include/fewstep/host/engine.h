@@ -27,7 +27,7 @@ enum class LaneLayout : uint8_t {
 struct EngineConfig {
   const Network* network;
   const Rule* rule;
-  Objective objective;
+  Objective objective;  ///< Of the first iteration; see set_objective().
   const TaskSource* source;
   uint64_t seed;
   uint32_t n_threads;  ///< 0: one a core.
@@ -52,10 +52,15 @@ class Engine {
  public:
   virtual ~Engine() = default;
 
+  /// The objective of the next meta-gradients: what a schedule changes during
+  /// training. `steps` must be those of the configuration. Allocates nothing;
+  /// the first meta-gradient of second order after others of first order does.
+  virtual void set_objective(const Objective& objective) = 0;
+
   /// d_theta [P] and d_phi [n_phi] = the mean over the tasks of `iteration` of
-  /// the meta-gradient at (theta, phi). Tasks are summed in task order, so the
-  /// result does not depend on threads or lanes; the mean is over tasks not
-  /// dropped. All zero when every task was.
+  /// the objective's meta-gradient at (theta, phi). Tasks are summed in task
+  /// order, so the result does not depend on threads or lanes; the mean is over
+  /// tasks not dropped. All zero when every task was.
   virtual MetaStep meta_gradient(const float* theta,
                                  const float* phi,
                                  uint64_t iteration,

@@ -8,17 +8,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "fewstep/host/objective.h"
 #include "fewstep/host/sweep.h"
 
 namespace fewstep::host {
-
-/// What is differentiated.
-struct Objective {
-  uint32_t steps = 1;        ///< K >= 1.
-  bool second_order = true;  ///< Keep the term with H.
-  /// w_0 .. w_K, the weight of the query loss after k steps. Empty: w_K = 1.
-  std::vector<float> step_weights;
-};
 
 /// Adaptation and meta-gradient of one task at number type T.
 ///
@@ -48,7 +41,18 @@ class MetaGradient {
         theta_bar_(network.n_params),
         phi_bar_(rule.n_phi),
         scratch_(plan().n_scratch()),
-        values_(workspace_values(network, tile_)) {}
+        values_(workspace_values(network, tile_)) {
+    objective_.step_weights.reserve(size_t{objective.steps} + 1);
+  }
+
+  /// The objective of the next run(), of the same steps. run() then allocates
+  /// only if it is the first of second order.
+  void set_objective(const Objective& objective) {
+    objective_.second_order = objective.second_order;
+    objective_.step_weights.assign(objective.step_weights.begin(),
+                                   objective.step_weights.end());
+    objective_.method = objective.method;
+  }
 
   /// theta_0 -> theta_K on `support`. theta_0 and phi are views whose values
   /// are T (views.h).
@@ -61,7 +65,8 @@ class MetaGradient {
     host::adapt(e, ops, plan(), buffers(), theta_0, phi, support);
   }
 
-  /// adapt(), then the sweep: query_loss(), theta_bar() and phi_bar().
+  /// adapt(), then the sweep (or Reptile's difference): query_loss(),
+  /// theta_bar() and phi_bar().
   template <class E, class Ops, class V, class R>
   void run(const E& e,
            Ops&& ops,
@@ -70,10 +75,7 @@ class MetaGradient {
            const Batch<T>& support,
            const Batch<T>& query) {
     reserve_sweep();
-    const SweepPlan p = plan();
-    const SweepBuffers<T> b = buffers();
-    host::adapt(e, ops, p, b, theta_0, phi, support);
-    host::sweep(e, ops, p, b, theta_0, phi, support, query);
+    solve_task(e, ops, plan(), buffers(), theta_0, phi, support, query);
   }
 
   /// Mean loss of `batch` at theta_K, without gradient. After adapt().
@@ -110,6 +112,7 @@ class MetaGradient {
     p.rule = &rule_;
     p.steps = objective_.steps;
     p.second_order = objective_.second_order;
+    p.method = objective_.method;
     if (!objective_.step_weights.empty()) {
       p.step_weights = objective_.step_weights.data();
     }
@@ -135,8 +138,10 @@ class MetaGradient {
     return b;
   }
 
-  // What only the sweep needs.
+  // What only the sweep needs. An objective of first order that follows one of
+  // second order keeps what that one needs.
   void reserve_sweep() {
+    if (objective_.method == OuterMethod::kReptile) return;
     state_bar_.resize(size_t{network_.n_params} * rule_.n_state_per_param);
     grad_bar_.resize(network_.n_params);
     if (objective_.second_order) {

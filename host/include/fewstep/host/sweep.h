@@ -16,6 +16,9 @@
 // and loss_bar out. (Finn et al. 2017; the sweep is the exact reverse mode of
 // the loop.)
 //
+// reptile() stands beside sweep(): theta_0 - theta_K, without derivatives
+// (Nichol et al. 2018).
+//
 // Written over the executor, so that a GPU's thread block runs it as a core
 // does: threads share the items of for_each, and all of them the control flow.
 //
@@ -26,6 +29,7 @@
 
 #include <cstdint>
 
+#include "fewstep/host/objective.h"
 #include "fewstep/inner_loop.h"
 #include "fewstep/network.h"
 #include "fewstep/rules/rule.h"
@@ -40,6 +44,7 @@ struct SweepPlan {
   uint32_t steps;             ///< K >= 1.
   bool second_order;          ///< Keep the terms with H and loss_bar.
   const float* step_weights;  ///< [K + 1] w_0 .. w_K; null: w_K = 1, else 0.
+  OuterMethod method;
 
   /// w_k.
   FEWSTEP_HD float weight(uint32_t k) const {
@@ -68,11 +73,13 @@ struct SweepBuffers {
   T* scratch;       ///< [n_scratch()] of the rule.
   Workspace<T> workspace;
 
+  // For sweep() and reptile() only.
+  T* query_loss;  ///< [1] at theta_K.
+  T* theta_bar;   ///< [P] result.
+  T* phi_bar;     ///< [n_phi] result.
+
   // For sweep() only.
-  T* query_loss;                      ///< [1] at theta_K.
-  T* theta_bar;                       ///< [P] result.
   T* state_bar;                       ///< [S]
-  T* phi_bar;                         ///< [n_phi] result.
   T* grad_bar;                        ///< [P]
   T* loss_bar;                        ///< [1]
   Dual<T>* hessian;                   ///< [P], second order.
@@ -93,6 +100,21 @@ FEWSTEP_HD void batch_gradient(const E& e,
     ops.gradient(theta, ws, batch, grad);
   } else {
     gradient(e, ops, network, theta, ws, batch, grad);
+  }
+}
+
+/// batch_loss(ws) of a whole batch, likewise: inner_loop.h's mean_loss().
+template <class T, class E, class W, class Ops>
+FEWSTEP_HD void batch_mean_loss(const E& e,
+                                Ops& ops,
+                                const Network& network,
+                                const W& theta,
+                                const Workspace<T>& ws,
+                                const Batch<T>& batch) {
+  if constexpr (requires { ops.mean_loss(theta, ws, batch); }) {
+    ops.mean_loss(theta, ws, batch);
+  } else {
+    mean_loss(e, ops, network, theta, ws, batch);
   }
 }
 
@@ -231,6 +253,47 @@ FEWSTEP_HD void sweep(const E& e,
         e.barrier();
       }
     });
+  }
+}
+
+/// Reptile after adapt(): b.theta_bar = theta_0 - theta_K, which the outer
+/// optimizer takes for a gradient, and b.phi_bar = 0. Moves nothing but theta;
+/// the query set only gives b.query_loss, for reports: one forward pass.
+/// (Nichol et al. 2018, algorithm 2.)
+template <class T, class E, class Ops, class V>
+FEWSTEP_HD void reptile(const E& e,
+                        Ops& ops,
+                        const SweepPlan& plan,
+                        const SweepBuffers<T>& b,
+                        const V& theta_0,
+                        const Batch<T>& query) {
+  const uint32_t n_params = plan.network->n_params;
+  e.for_each(plan.rule->n_phi,
+             [&](uint32_t i) { b.phi_bar[i] = constant<T>(0.0F); });
+  const PlainView<T> theta = {b.theta + uint64_t{plan.steps - 1} * n_params};
+  e.for_each(n_params,
+             [&](uint32_t i) { b.theta_bar[i] = T{theta_0(i)} - theta(i); });
+  batch_mean_loss(e, ops, *plan.network, theta, b.workspace, query);
+  e.for_each(1, [&](uint32_t) { *b.query_loss = *batch_loss(b.workspace); });
+  e.barrier();
+}
+
+/// adapt(), then what plan.method asks for: all of a task's part in an
+/// iteration.
+template <class T, class E, class Ops, class V, class R>
+FEWSTEP_HD void solve_task(const E& e,
+                           Ops& ops,
+                           const SweepPlan& plan,
+                           const SweepBuffers<T>& b,
+                           const V& theta_0,
+                           const R& phi,
+                           const Batch<T>& support,
+                           const Batch<T>& query) {
+  adapt(e, ops, plan, b, theta_0, phi, support);
+  if (plan.method == OuterMethod::kReptile) {
+    reptile(e, ops, plan, b, theta_0, query);
+  } else {
+    sweep(e, ops, plan, b, theta_0, phi, support, query);
   }
 }
 

@@ -1,0 +1,30 @@
+// What the outer loop descends along.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#ifndef FEWSTEP_HOST_OBJECTIVE_H_
+#define FEWSTEP_HOST_OBJECTIVE_H_
+
+#include <cstdint>
+#include <vector>
+
+namespace fewstep::host {
+
+enum class OuterMethod : uint8_t {
+  kGradient,  ///< The meta-gradient: sweep().
+  kReptile,   ///< theta_0 - theta_K: reptile().
+};
+
+/// What a task contributes. Everything but the steps may change from one
+/// iteration to the next.
+struct Objective {
+  uint32_t steps = 1;        ///< K >= 1.
+  bool second_order = true;  ///< Keep the term with H.
+  /// w_0 .. w_K, the weight of the query loss after k steps. Empty: w_K = 1.
+  std::vector<float> step_weights;
+  OuterMethod method = OuterMethod::kGradient;
+};
+
+}  // namespace fewstep::host
+
+#endif  // FEWSTEP_HOST_OBJECTIVE_H_
