@@ -34,6 +34,25 @@ float scheduled_rate(const OuterRecipe& outer, int64_t iteration) {
   return fma((rate - min) * 0.5F, 1.0F + cos(angle), min);
 }
 
+void scheduled_objective(const Recipe& recipe,
+                         int64_t iteration,
+                         Objective* objective) {
+  const OuterRecipe& outer = recipe.outer;
+  const uint32_t steps = static_cast<uint32_t>(recipe.inner.steps);
+  objective->steps = steps;
+  objective->method = outer.method;
+  objective->second_order =
+      recipe.inner.order == 2 && iteration >= outer.order_annealing;
+  objective->step_weights.clear();
+  if (iteration >= outer.multi_step_iterations) return;
+  const double share = static_cast<double>(iteration) /
+                       static_cast<double>(outer.multi_step_iterations);
+  const double w = (1.0 - share) / steps;
+  objective->step_weights.assign(size_t{steps} + 1, static_cast<float>(w));
+  objective->step_weights.front() = 0.0F;
+  objective->step_weights.back() = static_cast<float>(1.0 - (steps - 1) * w);
+}
+
 float outer_step(const OuterRecipe& outer,
                  bool learn_phi,
                  std::vector<float>& d_theta,
@@ -54,6 +73,10 @@ float outer_step(const OuterRecipe& outer,
   }
 
   const float rate = scheduled_rate(outer, state->iteration);
+  const float decay = rate * static_cast<float>(outer.weight_decay);
+  if (decay != 0.0F) {
+    for (float& x : state->theta) x = fma(-decay, x, x);
+  }
   if (outer.optimizer == OuterOptimizer::kSgd) {
     for (uint32_t i = 0; i < n_theta; ++i) {
       state->theta[i] = fma(-rate, d_theta[i], state->theta[i]);

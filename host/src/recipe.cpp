@@ -12,6 +12,7 @@
 #include "fewstep/host/error.h"
 #include "fewstep/host/file.h"
 #include "fewstep/host/network_builder.h"
+#include "fewstep/host/presets.h"
 #include "recipe_reader.h"
 
 namespace fewstep::host {
@@ -19,11 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr double kAny = 1e38;     // Any finite float.
 constexpr int kMaxCount = 65535;  // Examples, classes and units are 16-bit.
-
-template <class E>
-using Choices = std::span<const std::pair<const char*, E>>;
 
 constexpr std::pair<const char*, TaskKind> kSources[] = {
     {"images", TaskKind::kImages},
@@ -48,10 +45,6 @@ constexpr std::pair<const char*, RuleOp> kRules[] = {
     {"sgd", RuleOp::kSgd},
     {"lslr", RuleOp::kLslr},
     {"meta_sgd", RuleOp::kMetaSgd}};
-constexpr std::pair<const char*, OuterOptimizer> kOptimizers[] = {
-    {"adam", OuterOptimizer::kAdam}, {"sgd", OuterOptimizer::kSgd}};
-constexpr std::pair<const char*, Schedule> kSchedules[] = {
-    {"constant", Schedule::kConstant}, {"cosine", Schedule::kCosine}};
 constexpr std::pair<const char*, Storage> kInitStorages[] = {
     {"f32", Storage::kF32}, {"f16", Storage::kF16}};
 constexpr std::pair<const char*, Storage> kRateStorages[] = {
@@ -65,7 +58,15 @@ constexpr std::pair<const char*, bool> kAdapts[] = {{"all", true}};
 const KeyTable& keys() {
   static const KeyTable all = {
       {"the top level",
-       {"name", "seed", "task", "network", "inner", "outer", "capsule", "run"}},
+       {"name",
+        "seed",
+        "preset",
+        "task",
+        "network",
+        "inner",
+        "outer",
+        "capsule",
+        "run"}},
       {"[network]", {"input", "layers", "loss"}},
       {"[inner]", {"rule", "steps", "rate", "learn_rate", "order", "adapt"}},
       {"[outer]",
@@ -75,7 +76,12 @@ const KeyTable& keys() {
         "min_rate",
         "tasks",
         "iterations",
+        "method",
+        "multi_step",
+        "multi_step_iterations",
+        "order_annealing",
         "clip_norm",
+        "weight_decay",
         "betas",
         "eps"}},
       {"[capsule]",
@@ -304,39 +310,6 @@ void read_inner(const toml::table& table, InnerRecipe* inner) {
   r.choice("adapt", Choices<bool>(kAdapts), std::optional<bool>(true));
 }
 
-void read_outer(const toml::table& table, OuterRecipe* outer) {
-  const TableReader r = reader(table, "outer", "[outer]");
-  outer->optimizer = r.choice("optimizer",
-                              Choices<OuterOptimizer>(kOptimizers),
-                              std::optional(OuterOptimizer::kAdam));
-  outer->rate = r.real("rate", 0.0, kAny, 1e-3);
-  outer->schedule = r.choice("schedule",
-                             Choices<Schedule>(kSchedules),
-                             std::optional(Schedule::kConstant));
-  outer->min_rate = r.real("min_rate", 0.0, kAny, 0.0);
-  if (r.has("min_rate") && outer->min_rate != 0.0) {
-    if (outer->schedule != Schedule::kCosine) {
-      r.fail("min_rate", "needs schedule = \"cosine\"");
-    }
-    if (outer->min_rate > outer->rate) {
-      r.fail("min_rate", fmt::format("is above outer.rate = {}", outer->rate));
-    }
-  }
-  outer->tasks = r.small("tasks", 1, 1000000);
-  outer->iterations = r.integer("iterations", 1, 1000000000000);
-  outer->clip_norm = r.real("clip_norm", 0.0, kAny, 0.0);
-  const std::vector<double> betas =
-      r.reals("betas", 2, 0.0, 0.999999, {0.9, 0.999});
-  outer->beta1 = betas[0];
-  outer->beta2 = betas[1];
-  outer->eps = r.real("eps", 1e-30, 1.0, 1e-8);
-  for (const char* key : {"betas", "eps"}) {
-    if (r.has(key) && outer->optimizer != OuterOptimizer::kAdam) {
-      r.fail(key, "needs optimizer = \"adam\"");
-    }
-  }
-}
-
 void read_capsule(const toml::table& table, Recipe* recipe) {
   CapsuleRecipe* capsule = &recipe->capsule;
   const TableReader r = reader(table, "capsule", "[capsule]");
@@ -370,13 +343,6 @@ void read_run(const toml::table& table, Recipe* recipe) {
     r.fail("keep", "\"best\" needs run.validate_every >= 1");
   }
   if (run->validate_every == 0) run->keep = Keep::kLast;
-}
-
-[[noreturn]] void refuse(const Recipe& recipe,
-                         const std::string& key,
-                         const std::string& what) {
-  throw Error(Exit::kUsage,
-              fmt::format("{}: {}: {}", recipe.where(key), key, what));
 }
 
 // What no single table can tell.
@@ -434,6 +400,13 @@ void check_whole(const Recipe& recipe) {
 
 }  // namespace
 
+void refuse(const Recipe& recipe,
+            const std::string& key,
+            const std::string& what) {
+  throw Error(Exit::kUsage,
+              fmt::format("{}: {}: {}", recipe.where(key), key, what));
+}
+
 std::string Recipe::where(const std::string& key) const {
   const auto found = origins.find(key);
   return found == origins.end() ? file.string() : found->second;
@@ -450,9 +423,11 @@ Recipe parse_recipe(const std::string& text,
         Exit::kUsage,
         fmt::format("{}: not TOML: {}", location(e.source()), e.description()));
   }
+  apply_preset_of_command_line(root, overrides);
   for (const std::string& override_text : overrides) {
     apply_override(root, override_text);
   }
+  apply_preset_of_file(root);
   const TableReader r = reader(root, "", "the top level");
   Recipe recipe;
   recipe.file = file;
@@ -474,7 +449,7 @@ Recipe parse_recipe(const std::string& text,
   read_task(r.table("task"), &recipe);
   read_network(r.table("network"), &recipe.network);
   read_inner(r.table("inner"), &recipe.inner);
-  read_outer(r.table("outer"), &recipe.outer);
+  read_outer(reader(r.table("outer"), "outer", "[outer]"), &recipe);
   read_capsule(r.table("capsule"), &recipe);
   read_run(r.table("run"), &recipe);
   check_whole(recipe);

@@ -17,9 +17,6 @@
 namespace fewstep::host {
 namespace {
 
-// Set on the nodes an override makes; location() recognizes it.
-constexpr std::string_view kOverride = "--set ";
-
 // Levenshtein distance where exchanging two neighbours counts once: the usual
 // typing errors are at distance 1.
 size_t edit_distance(std::string_view a, std::string_view b) {
@@ -62,7 +59,10 @@ std::string nearest(const std::string& word,
 
 std::string location(const toml::source_region& region) {
   const std::string source = region.path ? *region.path : std::string("recipe");
-  if (source.starts_with(kOverride) || region.begin.line == 0) return source;
+  if (source.starts_with(kOverrideOrigin) ||
+      source.starts_with(kPresetOrigin) || region.begin.line == 0) {
+    return source;
+  }
   return fmt::format("{}:{}", source, region.begin.line);
 }
 
@@ -282,8 +282,10 @@ const toml::table& TableReader::table(std::string_view key) const {
   return *node.as_table();
 }
 
-void apply_override(toml::table& root, const std::string& text) {
-  const std::string where = std::string(kOverride) + text;
+void apply_override(toml::table& root,
+                    const std::string& text,
+                    const std::string& origin) {
+  const std::string where = origin + text;
   const size_t equals = text.find('=');
   if (equals == std::string::npos || equals == 0) {
     refuse(where, "needs the form key.path=value");

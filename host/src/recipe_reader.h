@@ -23,8 +23,17 @@
 
 namespace fewstep::host {
 
+struct Recipe;
+
 /// Keys of every table of a recipe, to say where a misplaced one belongs.
 using KeyTable = std::map<std::string, std::vector<std::string>>;
+
+/// Any finite float: the largest value of a number without a natural limit.
+constexpr double kAny = 1e38;
+
+/// Named values of a key.
+template <class E>
+using Choices = std::span<const std::pair<const char*, E>>;
 
 class TableReader {
  public:
@@ -128,14 +137,36 @@ class TableReader {
   std::string path_;
 };
 
-/// "file.toml:7", or "--set a.b=c" for what an override set.
+/// "file.toml:7", or "--set a.b=c" or "preset x: a.b=c" for what these set.
 std::string location(const toml::source_region& region);
 
 /// The value as a message shows it: a short TOML literal.
 std::string literal(const toml::node& node);
 
-/// Applies "a.b=value" to `root`. Throws Error(kUsage) when it cannot.
-void apply_override(toml::table& root, const std::string& text);
+/// What location() begins with for values of the command line, and of presets.
+constexpr std::string_view kOverrideOrigin = "--set ";
+constexpr std::string_view kPresetOrigin = "preset ";
+
+/// Applies "a.b=value" to `root`; `origin` begins with one of the above. Throws
+/// Error(kUsage) when it cannot.
+void apply_override(toml::table& root,
+                    const std::string& text,
+                    const std::string& origin = std::string(kOverrideOrigin));
+
+/// Sets the axes of the preset that an override names, over those of the file;
+/// other overrides come after.
+void apply_preset_of_command_line(toml::table& root,
+                                  const std::vector<std::string>& overrides);
+/// Sets the axes of the preset that `root` names, where it lacks them.
+void apply_preset_of_file(toml::table& root);
+
+/// Throws Error(kUsage): "<where key was set>: <key>: <what>".
+[[noreturn]] void refuse(const Recipe& recipe,
+                         const std::string& key,
+                         const std::string& what);
+
+/// [outer], after [inner].
+void read_outer(const TableReader& r, Recipe* recipe);
 
 /// Records location() of every key and array element below `root`, by path.
 void record_origins(const toml::table& root,

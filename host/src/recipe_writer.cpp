@@ -134,17 +134,28 @@ std::string to_toml(const Recipe& recipe) {
 
   const OuterRecipe& outer = recipe.outer;
   out += fmt::format(
-      "\n[outer]\noptimizer = \"{}\"\nrate = {}\nschedule = \"{}\"\n",
+      "\n[outer]\nmethod = \"{}\"\noptimizer = \"{}\"\nrate = {}\n"
+      "schedule = \"{}\"\n",
+      to_string(outer.method),
       to_string(outer.optimizer),
       number(outer.rate),
       to_string(outer.schedule));
   if (outer.schedule == Schedule::kCosine) {
     out += fmt::format("min_rate = {}\n", number(outer.min_rate));
   }
-  out += fmt::format("tasks = {}\niterations = {}\nclip_norm = {}\n",
+  out += fmt::format("tasks = {}\niterations = {}\nmulti_step = {}\n",
                      outer.tasks,
                      outer.iterations,
-                     number(outer.clip_norm));
+                     outer.multi_step_iterations > 0);
+  if (outer.multi_step_iterations > 0) {
+    out += fmt::format("multi_step_iterations = {}\n",
+                       outer.multi_step_iterations);
+  }
+  out +=
+      fmt::format("order_annealing = {}\nclip_norm = {}\nweight_decay = {}\n",
+                  outer.order_annealing,
+                  number(outer.clip_norm),
+                  number(outer.weight_decay));
   if (outer.optimizer == OuterOptimizer::kAdam) {
     out += fmt::format("betas = [{}, {}]\neps = {}\n",
                        number(outer.beta1),
@@ -191,22 +202,6 @@ const char* to_string(SinusoidFamily family) {
     case SinusoidFamily::kMetaSgd: return "meta_sgd";
   }
   return "unknown family";
-}
-
-const char* to_string(OuterOptimizer optimizer) {
-  switch (optimizer) {
-    case OuterOptimizer::kAdam: return "adam";
-    case OuterOptimizer::kSgd: return "sgd";
-  }
-  return "unknown optimizer";
-}
-
-const char* to_string(Schedule schedule) {
-  switch (schedule) {
-    case Schedule::kConstant: return "constant";
-    case Schedule::kCosine: return "cosine";
-  }
-  return "unknown schedule";
 }
 
 const char* to_string(Keep keep) {

@@ -96,20 +96,18 @@ class Run {
                                : RunFolder::create(dir, recipe)) {
     source_->check(Split::kTrain);
     if (validates()) source_->check(Split::kValidation);
-    Objective objective;
-    objective.steps = static_cast<uint32_t>(recipe.inner.steps);
-    objective.second_order = recipe.inner.order == 2;
-    engine_ = make_cpu_engine({&network_.network,
-                               &rule_,
-                               objective,
-                               source_.get(),
-                               recipe.seed,
-                               static_cast<uint32_t>(recipe.run.threads)});
     std::error_code ignored;
     const bool started = std::filesystem::exists(folder_.checkpoint(), ignored);
     state_ = options.resume && started
                  ? load_state(folder_.checkpoint(), recipe)
                  : initial_state(recipe);
+    scheduled_objective(recipe, state_.iteration, &objective_);
+    engine_ = make_cpu_engine({&network_.network,
+                               &rule_,
+                               objective_,
+                               source_.get(),
+                               recipe.seed,
+                               static_cast<uint32_t>(recipe.run.threads)});
   }
 
   TrainResult run() {
@@ -159,6 +157,8 @@ class Run {
     const uint32_t n_tasks = static_cast<uint32_t>(recipe_.outer.tasks);
     d_theta_.resize(state_.theta.size());
     d_phi_.resize(state_.phi.size());
+    scheduled_objective(recipe_, state_.iteration, &objective_);
+    engine_->set_objective(objective_);
     const MetaStep step =
         engine_->meta_gradient(state_.theta.data(),
                                state_.phi.data(),
@@ -261,6 +261,7 @@ class Run {
   Rule rule_;
   std::unique_ptr<TaskSource> source_;
   RunFolder folder_;
+  Objective objective_;  // Of the next iteration.
   std::unique_ptr<Engine> engine_;
   OuterState state_;
   std::vector<float> d_theta_, d_phi_;

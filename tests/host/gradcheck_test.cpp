@@ -43,7 +43,8 @@ std::vector<GradcheckResult> check(const Ops& ops,
                                    const TestNetwork& net,
                                    RuleOp op,
                                    uint32_t steps,
-                                   uint32_t n_coordinates) {
+                                   uint32_t n_coordinates,
+                                   const std::vector<float>& weights = {}) {
   const Rule rule = make_rule(op, static_cast<uint16_t>(steps), net.network);
   const Episode episode = net.random_episode(6, kSupport, kQuery);
   const auto theta = net.random_theta(2);
@@ -51,6 +52,7 @@ std::vector<GradcheckResult> check(const Ops& ops,
   GradcheckOptions options;
   options.steps = steps;
   options.n_coordinates = n_coordinates;
+  options.step_weights = weights;
   const std::vector<double> theta_double(theta.begin(), theta.end());
   const std::vector<double> phi_double(phi.begin(), phi.end());
   return host::Gradcheck<Ops>(ops,
@@ -82,6 +84,23 @@ TEST_P(Gradchecks, Pass) {
           EXPECT_GT(r.n_values, 0U);
           EXPECT_EQ(r.tolerance, r.check == "differences" ? 1e-6 : 1e-11);
         }
+      }
+    }
+  }
+}
+
+// The multi-step loss, and a weight of the loss before any step.
+TEST_P(Gradchecks, PassWithStepWeights) {
+  const NamedSpecs specs = zoo()[GetParam()];
+  const TestNetwork net(specs.input, specs.specs, LossOp::kMeanSquaredError);
+  for (const RuleOp op : kRules) {
+    for (const std::vector<float>& weights :
+         {std::vector<float>{0.0F, 0.25F, 0.25F, 0.5F},
+          std::vector<float>{0.5F, 0.0F, 0.75F, 0.0F}}) {
+      SCOPED_TRACE(specs.name + " " + to_string(op));
+      for (const GradcheckResult& r :
+           check(AllOps(), net, op, 3, 10, weights)) {
+        EXPECT_TRUE(r.passed) << describe(r);
       }
     }
   }

@@ -190,5 +190,93 @@ TEST(Optimizer, CosineIsItsClosedForm) {
   EXPECT_EQ(s.theta[0], -scheduled_rate(r, 30));
 }
 
+TEST(Optimizer, DecayShrinksThetaApartFromTheGradient) {
+  for (const OuterOptimizer optimizer :
+       {OuterOptimizer::kAdam, OuterOptimizer::kSgd}) {
+    OuterRecipe r = recipe(optimizer);
+    OuterState plain = start(1);
+    OuterState decayed = plain;
+    const OuterState before = plain;
+    for (const double decay : {0.0, 0.5}) {
+      r.weight_decay = decay;
+      Uniform uniform(2);
+      auto d_theta = uniform.vector(kTheta);
+      auto d_phi = uniform.vector(kPhi);
+      static_cast<void>(outer_step(
+          r, true, d_theta, d_phi, decay == 0.0 ? &plain : &decayed));
+    }
+    EXPECT_TRUE(same_bits(plain.phi, decayed.phi));
+    EXPECT_TRUE(same_bits(plain.m, decayed.m));
+    for (size_t i = 0; i < kTheta; ++i) {
+      EXPECT_NEAR(static_cast<double>(decayed.theta[i] - plain.theta[i]),
+                  -0.01 * 0.5 * static_cast<double>(before.theta[i]),
+                  1e-7);
+    }
+  }
+}
+
+Recipe annealed(int steps, int64_t multi_step, int64_t order) {
+  Recipe r;
+  r.inner.steps = steps;
+  r.outer.iterations = 1000;
+  r.outer.multi_step_iterations = multi_step;
+  r.outer.order_annealing = order;
+  return r;
+}
+
+TEST(ScheduledObjective, AnnealsTheStepWeightsTowardsTheLast) {
+  const Recipe r = annealed(4, 200, 0);
+  Objective o;
+  scheduled_objective(r, 0, &o);
+  EXPECT_EQ(o.step_weights,
+            (std::vector<float>{0.0F, 0.25F, 0.25F, 0.25F, 0.25F}));
+  scheduled_objective(r, 100, &o);
+  EXPECT_EQ(o.step_weights,
+            (std::vector<float>{0.0F, 0.125F, 0.125F, 0.125F, 0.625F}));
+  float last = 0.0F;
+  for (int64_t i = 0; i < 200; ++i) {
+    scheduled_objective(r, i, &o);
+    ASSERT_EQ(o.step_weights.size(), 5U);
+    EXPECT_EQ(o.steps, 4U);
+    float sum = 0.0F;
+    for (const float w : o.step_weights) sum += w;
+    EXPECT_NEAR(sum, 1.0F, 1e-6F);
+    EXPECT_EQ(o.step_weights[0], 0.0F);
+    EXPECT_GT(o.step_weights[1], 0.0F);
+    EXPECT_GT(o.step_weights[4], last);
+    last = o.step_weights[4];
+  }
+  EXPECT_LT(last, 1.0F);
+  // Then the last step alone, which costs no other query gradient.
+  for (const int64_t i : {200, 201, 999}) {
+    scheduled_objective(r, i, &o);
+    EXPECT_TRUE(o.step_weights.empty());
+  }
+}
+
+TEST(ScheduledObjective, AnnealsTheOrder) {
+  Recipe r = annealed(3, 0, 17);
+  Objective o;
+  for (const int64_t i : {0, 16}) {
+    scheduled_objective(r, i, &o);
+    EXPECT_FALSE(o.second_order) << i;
+    EXPECT_TRUE(o.step_weights.empty());
+  }
+  for (const int64_t i : {17, 999}) {
+    scheduled_objective(r, i, &o);
+    EXPECT_TRUE(o.second_order) << i;
+  }
+  r.outer.order_annealing = 0;
+  scheduled_objective(r, 0, &o);
+  EXPECT_TRUE(o.second_order);
+  r.inner.order = 1;
+  scheduled_objective(r, 999, &o);
+  EXPECT_FALSE(o.second_order);
+  EXPECT_EQ(o.method, OuterMethod::kGradient);
+  r.outer.method = OuterMethod::kReptile;
+  scheduled_objective(r, 0, &o);
+  EXPECT_EQ(o.method, OuterMethod::kReptile);
+}
+
 }  // namespace
 }  // namespace fewstep::host

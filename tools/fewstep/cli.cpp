@@ -92,6 +92,7 @@ int run(int argc, char** argv) noexcept try {
   add_export(app, &command);
   add_inspect(app, &command);
   add_gradcheck(app, &command);
+  add_presets(app, &command);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {  // --help, --version

@@ -25,6 +25,7 @@ void add_pack(CLI::App& app, Command* run);
 void add_export(CLI::App& app, Command* run);
 void add_inspect(CLI::App& app, Command* run);
 void add_gradcheck(CLI::App& app, Command* run);
+void add_presets(CLI::App& app, Command* run);
 
 }  // namespace fewstep::cli
 

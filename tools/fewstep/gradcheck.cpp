@@ -29,6 +29,12 @@ struct Arguments {
 host::Exit run_gradcheck(const Arguments& arguments) {
   const host::Recipe recipe =
       host::load_recipe(arguments.recipe, arguments.overrides);
+  if (recipe.outer.method == host::OuterMethod::kReptile) {
+    throw host::Error(host::Exit::kUsage,
+                      fmt::format("{}: outer.method: reptile takes no "
+                                  "derivative, so there is none to check",
+                                  recipe.where("outer.method")));
+  }
   const host::PlannedNetwork planned = host::build_network(recipe);
   const Rule rule = make_rule(recipe.inner.rule,
                               static_cast<uint16_t>(recipe.inner.steps),
@@ -42,6 +48,9 @@ host::Exit run_gradcheck(const Arguments& arguments) {
   host::GradcheckOptions options = arguments.options;
   options.steps = static_cast<uint32_t>(recipe.inner.steps);
   options.seed = recipe.seed;
+  host::Objective objective;
+  host::scheduled_objective(recipe, 0, &objective);
+  options.step_weights = objective.step_weights;
   const std::vector<host::GradcheckResult> results = host::gradcheck(
       planned.network,
       rule,

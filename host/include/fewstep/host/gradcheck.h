@@ -26,6 +26,8 @@ struct GradcheckOptions {
   /// Coordinates of each quantity that central differences take, drawn at
   /// random; 0: all of them.
   uint32_t n_coordinates = 200;
+  /// w_0 .. w_K of the query losses (Objective); empty: the last one's only.
+  std::vector<float> step_weights;
 };
 
 /// One comparison of numbers a (the sweep's) and n (the check's) as vectors:

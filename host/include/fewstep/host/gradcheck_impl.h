@@ -59,13 +59,15 @@ struct CheckedEpisode {
   }
 };
 
-/// Query loss after `steps` steps from theta at number type T. Every g_k and
-/// loss_k passes through `edit` before the rule sees it.
+/// Query loss after `steps` steps from theta at number type T, or, given
+/// weights w_0 .. w_K, the sum over k of w_k times the query loss at theta_k.
+/// Every g_k and loss_k passes through `edit` before the rule sees it.
 template <class T, class Ops, class X, class Edit>
 T loss_after_adaptation(const Ops& ops,
                         const Network& network,
                         const Rule& rule,
                         uint32_t steps,
+                        const std::vector<float>& weights,
                         const CheckedEpisode<X>& episode,
                         std::vector<T> theta,
                         const std::vector<T>& phi,
@@ -78,7 +80,20 @@ T loss_after_adaptation(const Ops& ops,
   std::vector<T> next(theta.size());
   std::vector<T> state(theta.size() * rule.n_state_per_param);
   std::vector<T> scratch(update_scratch(rule, network));
+  const auto query_loss = [&] {
+    mean_loss(e,
+              ops,
+              network,
+              PlainView<T>{theta.data()},
+              ws,
+              episode.template query<T>());
+    return *batch_loss(ws);
+  };
+  T total = constant<T>(0.0F);
   for (uint32_t k = 0; k < steps; ++k) {
+    if (!weights.empty()) {
+      total = total + constant<T>(weights[k]) * query_loss();
+    }
     const PlainView<T> view = {theta.data()};
     gradient(
         e, ops, network, view, ws, episode.template support<T>(), next.data());
@@ -97,13 +112,8 @@ T loss_after_adaptation(const Ops& ops,
     update(e, ops, call, view, PlainView<T>{phi.data()});
     theta.swap(next);
   }
-  mean_loss(e,
-            ops,
-            network,
-            PlainView<T>{theta.data()},
-            ws,
-            episode.template query<T>());
-  return *batch_loss(ws);
+  if (weights.empty()) return query_loss();
+  return total + constant<T>(weights[steps]) * query_loss();
 }
 
 /// gradcheck() (gradcheck.h) with the sweep run over `ops`; the checks it is
@@ -147,6 +157,7 @@ class Gradcheck {
     Objective objective;
     objective.steps = options_.steps;
     objective.second_order = second_order;
+    objective.step_weights = options_.step_weights;
     MetaGradient<double> m(network_,
                            rule_,
                            objective,
@@ -213,6 +224,7 @@ class Gradcheck {
                                           network_,
                                           rule_,
                                           options_.steps,
+                                          options_.step_weights,
                                           episode_,
                                           theta,
                                           phi,
@@ -253,6 +265,7 @@ class Gradcheck {
                                 network_,
                                 rule_,
                                 options_.steps,
+                                options_.step_weights,
                                 probed_,
                                 std::vector<Probe>(point.begin(), middle),
                                 std::vector<Probe>(middle, point.end()),

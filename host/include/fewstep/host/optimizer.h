@@ -31,16 +31,33 @@ struct OuterState {
 /// min + (rate - min) (1 + cos(pi iteration / n)) / 2.
 float scheduled_rate(const OuterRecipe& outer, int64_t iteration);
 
+/// The objective of iteration `iteration` (0-based), written to `*objective`,
+/// whose storage is kept:
+///
+/// - order annealing: first order before iteration outer.order_annealing;
+/// - multi-step loss, at iteration i < n = outer.multi_step_iterations:
+///     w_0 = 0,  w_k = (1 - i / n) / K for 0 < k < K,  w_K = 1 - their sum,
+///   and the last step alone from iteration n on.
+///
+/// (Antoniou et al. 2019, section 3: multi-step loss, derivative-order
+/// annealing.) A function of the recipe and the iteration, so a resumed run
+/// goes on with the same bits.
+void scheduled_objective(const Recipe& recipe,
+                         int64_t iteration,
+                         Objective* objective);
+
 /// One step on theta and, if `learn_phi`, phi, with gradients d_theta [P] and
 /// d_phi [n_phi], which are overwritten:
 ///
 ///   clip   g <- g min(1, clip_norm / |g|), |g| over everything learned
+///   decay  theta <- theta - rate weight_decay theta
 ///   sgd    x <- x - rate g
 ///   adam   m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
 ///          x <- x - rate m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
 ///
-/// (Kingma & Ba 2015.) In float throughout, each operation rounded once: the
-/// same on every engine. Returns |g| before clipping.
+/// (Kingma & Ba 2015; decay apart from the gradient: Loshchilov & Hutter 2019;
+/// learned rates do not decay.) In float throughout, each operation rounded
+/// once: the same on every engine. Returns |g| before clipping.
 float outer_step(const OuterRecipe& outer,
                  bool learn_phi,
                  std::vector<float>& d_theta,

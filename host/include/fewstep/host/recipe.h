@@ -17,6 +17,7 @@
 
 #include "fewstep/capsule.h"
 #include "fewstep/host/images.h"
+#include "fewstep/host/objective.h"
 #include "fewstep/host/sinusoid.h"
 #include "fewstep/network.h"
 #include "fewstep/rules/rule.h"
@@ -73,7 +74,7 @@ struct InnerRecipe {
   int steps = 1;
   double rate = 0.0;        ///< Every rate's initial value.
   bool learn_rate = false;  ///< Always true for lslr and meta_sgd.
-  int order = 2;            ///< 1: first-order meta-gradients.
+  int order = 2;            ///< 1: first-order meta-gradients; reptile: 1.
 };
 
 enum class OuterOptimizer { kAdam, kSgd };
@@ -81,13 +82,21 @@ enum class Schedule { kConstant, kCosine };
 
 /// [outer]
 struct OuterRecipe {
+  OuterMethod method = OuterMethod::kGradient;
+  /// Query losses after every step at first, annealed towards the last one's
+  /// over so many iterations (scheduled_objective()); 0: the last one's only.
+  std::int64_t multi_step_iterations = 0;
+  /// Iterations of first order before those of second order.
+  std::int64_t order_annealing = 0;
+
   OuterOptimizer optimizer = OuterOptimizer::kAdam;
   double rate = 1e-3;
   Schedule schedule = Schedule::kConstant;
   double min_rate = 0.0;  ///< cosine: the rate at the last iteration.
   int tasks = 0;          ///< Tasks in an iteration.
   std::int64_t iterations = 0;
-  double clip_norm = 0.0;  ///< Of the whole meta-gradient; 0: none.
+  double clip_norm = 0.0;     ///< Of the whole meta-gradient; 0: none.
+  double weight_decay = 0.0;  ///< Decoupled, of theta; 0: none.
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  ///< adam
 };
 
@@ -127,8 +136,9 @@ struct Recipe {
 
   std::filesystem::path file;  ///< Where it was read from.
 
-  /// Where `key` ("task.ways") was set: "file.toml:7", "--set task.ways=7", or
-  /// the file's name when it was left at its default. For messages.
+  /// Where `key` ("task.ways") was set: "file.toml:7", "--set task.ways=7",
+  /// "preset reptile: inner.order=1", or the file's name when it was left at
+  /// its default. For messages.
   std::string where(const std::string& key) const;
   std::map<std::string, std::string> origins;  ///< What where() looks up.
 };
@@ -162,6 +172,7 @@ std::filesystem::path require_path(const Recipe& recipe,
 
 const char* to_string(TaskKind kind);
 const char* to_string(SinusoidFamily family);
+const char* to_string(OuterMethod method);
 const char* to_string(OuterOptimizer optimizer);
 const char* to_string(Schedule schedule);
 const char* to_string(Keep keep);

@@ -1,0 +1,143 @@
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#include "fewstep/host/presets.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "fewstep/host/error.h"
+#include "fewstep/host/recipe.h"
+#include "recipe_reader.h"
+
+namespace fewstep::host {
+namespace {
+
+// The axes of a method: rule, whether its rates are learned, order, outer
+// method, multi-step loss.
+std::vector<std::string> axes(const char* rule,
+                              bool learn_rate,
+                              int order,
+                              const char* method,
+                              bool multi_step) {
+  return {fmt::format("inner.rule={}", rule),
+          fmt::format("inner.learn_rate={}", learn_rate),
+          fmt::format("inner.order={}", order),
+          fmt::format("outer.method={}", method),
+          fmt::format("outer.multi_step={}", multi_step)};
+}
+
+std::vector<std::string> with(std::vector<std::string> settings,
+                              const char* more) {
+  settings.emplace_back(more);
+  return settings;
+}
+
+const Preset* find(const std::string& name) {
+  for (const Preset& preset : presets()) {
+    if (name == preset.name) return &preset;
+  }
+  return nullptr;
+}
+
+std::vector<std::string> names() {
+  std::vector<std::string> all;
+  for (const Preset& preset : presets()) all.emplace_back(preset.name);
+  return all;
+}
+
+// The preset that `root` names, or null.
+const Preset* preset_of(const toml::table& root) {
+  const toml::node* node = root.get("preset");
+  if (node == nullptr) return nullptr;
+  const std::string expected =
+      fmt::format("\"{}\"", fmt::join(names(), "\", \""));
+  if (!node->is_string()) {
+    throw Error(Exit::kUsage,
+                fmt::format("{}: preset: must be one of {}, not {}",
+                            location(node->source()),
+                            expected,
+                            literal(*node)));
+  }
+  const std::string name = node->as_string()->get();
+  const Preset* const preset = find(name);
+  if (preset == nullptr) {
+    throw Error(Exit::kUsage,
+                fmt::format("{}: preset: \"{}\" is not known; the nearest is "
+                            "\"{}\" (one of {})",
+                            location(node->source()),
+                            name,
+                            nearest(name, names()),
+                            expected));
+  }
+  return preset;
+}
+
+// Whether `root` holds the value of "table.key".
+bool holds(const toml::table& root, const std::string& path) {
+  const size_t dot = path.find('.');
+  const toml::node* node = root.get(path.substr(0, dot));
+  if (node == nullptr) return false;
+  if (dot == std::string::npos) return true;
+  const toml::table* table = node->as_table();
+  // What is no table is refused later, with a message of its own.
+  return table == nullptr || table->contains(path.substr(dot + 1));
+}
+
+void set(const Preset& preset, const std::string& setting, toml::table* root) {
+  apply_override(
+      *root, setting, fmt::format("{}{}: ", kPresetOrigin, preset.name));
+}
+
+}  // namespace
+
+std::span<const Preset> presets() {
+  static const std::vector<Preset> all = {
+      {"maml", "Finn et al. 2017", axes("sgd", false, 2, "gradient", false)},
+      {"fomaml",
+       "Finn et al. 2017, first order",
+       axes("sgd", false, 1, "gradient", false)},
+      {"reptile",
+       "Nichol et al. 2018",
+       axes("sgd", false, 1, "reptile", false)},
+      {"meta_sgd",
+       "Li et al. 2017",
+       axes("meta_sgd", true, 2, "gradient", false)},
+      {"maml_lslr",
+       "Antoniou et al. 2019, its learned rates alone",
+       axes("lslr", true, 2, "gradient", false)},
+      {"maml_plus_plus",
+       "Antoniou et al. 2019",
+       with(axes("lslr", true, 2, "gradient", true), "outer.schedule=cosine")},
+  };
+  return all;
+}
+
+void apply_preset_of_command_line(toml::table& root,
+                                  const std::vector<std::string>& overrides) {
+  for (const std::string& text : overrides) {
+    if (text.starts_with("preset=")) apply_override(root, text);
+  }
+  const toml::node* node = root.get("preset");
+  if (node == nullptr ||
+      !location(node->source()).starts_with(kOverrideOrigin)) {
+    return;
+  }
+  const Preset& preset = *preset_of(root);
+  for (const std::string& setting : preset.settings) {
+    set(preset, setting, &root);
+  }
+}
+
+void apply_preset_of_file(toml::table& root) {
+  const Preset* const preset = preset_of(root);
+  if (preset == nullptr) return;
+  for (const std::string& setting : preset->settings) {
+    if (!holds(root, setting.substr(0, setting.find('=')))) {
+      set(*preset, setting, &root);
+    }
+  }
+}
+
+}  // namespace fewstep::host
