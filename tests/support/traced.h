@@ -66,6 +66,8 @@ inline Traced operator-(const Traced& a) { return Traced(-a.load()); }
 inline Traced fma(const Traced& a, const Traced& b, const Traced& c) {
   return Traced(fma(a.load(), b.load(), c.load()));
 }
+inline Traced abs(const Traced& a) { return Traced(abs(a.load())); }
+inline Traced sigmoid(const Traced& a) { return Traced(sigmoid(a.load())); }
 inline Traced sqrt(const Traced& a) { return Traced(sqrt(a.load())); }
 inline Traced exp(const Traced& a) { return Traced(exp(a.load())); }
 inline Traced log(const Traced& a) { return Traced(log(a.load())); }

@@ -46,14 +46,14 @@ struct RuleOptions {
 };
 
 /// The options of a rate_net.
-constexpr RuleOptions rate_net_options(uint8_t hidden, bool decay) {
+FEWSTEP_HD constexpr RuleOptions rate_net_options(uint8_t hidden, bool decay) {
   const uint32_t bits = hidden * 256U + RuleOptions::kPerStep +
                         (decay ? RuleOptions::kDecay : 0U);
   return {static_cast<uint16_t>(bits)};
 }
 
 /// The options of an lstm.
-constexpr RuleOptions lstm_options(uint8_t hidden) {
+FEWSTEP_HD constexpr RuleOptions lstm_options(uint8_t hidden) {
   return {static_cast<uint16_t>(hidden * 256U)};
 }
 
