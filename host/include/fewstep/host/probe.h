@@ -44,6 +44,11 @@ inline Probe sqrt(Probe a) { return {sqrt(a.v)}; }
 inline Probe exp(Probe a) { return {exp(a.v)}; }
 inline Probe log(Probe a) { return {log(a.v)}; }
 inline Probe tanh(Probe a) { return {tanh(a.v)}; }
+inline Probe sigmoid(Probe a) { return {sigmoid(a.v)}; }
+inline Probe abs(Probe a) {
+  static_cast<void>(recorded(less_equal(a.v, 0.0)));  // Its kink.
+  return {abs(a.v)};
+}
 inline uint64_t less_equal(Probe a, Probe b) {
   return recorded(less_equal(a.v, b.v));
 }
