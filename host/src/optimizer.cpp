@@ -24,6 +24,13 @@ struct Adam {
 
 }  // namespace
 
+float scheduled_rule_rate(const OuterRecipe& outer, int64_t iteration) {
+  OuterRecipe of_rule = outer;
+  of_rule.rate = outer.rule_rate;
+  if (outer.rate > 0.0) of_rule.min_rate *= outer.rule_rate / outer.rate;
+  return scheduled_rate(of_rule, iteration);
+}
+
 float scheduled_rate(const OuterRecipe& outer, int64_t iteration) {
   const float rate = static_cast<float>(outer.rate);
   if (outer.schedule == Schedule::kConstant) return rate;
@@ -73,6 +80,7 @@ float outer_step(const OuterRecipe& outer,
   }
 
   const float rate = scheduled_rate(outer, state->iteration);
+  const float rule_rate = scheduled_rule_rate(outer, state->iteration);
   const float decay = rate * static_cast<float>(outer.weight_decay);
   if (decay != 0.0F) {
     for (float& x : state->theta) x = fma(-decay, x, x);
@@ -82,7 +90,7 @@ float outer_step(const OuterRecipe& outer,
       state->theta[i] = fma(-rate, d_theta[i], state->theta[i]);
     }
     for (uint32_t i = 0; i < n_phi; ++i) {
-      state->phi[i] = fma(-rate, d_phi[i], state->phi[i]);
+      state->phi[i] = fma(-rule_rate, d_phi[i], state->phi[i]);
     }
   } else {
     const float beta1 = static_cast<float>(outer.beta1);
@@ -91,7 +99,7 @@ float outer_step(const OuterRecipe& outer,
     state->v.resize(n_theta + n_phi);
     state->beta1_power = state->beta1_power * beta1;
     state->beta2_power = state->beta2_power * beta2;
-    const Adam adam = {rate,
+    Adam adam = {rate,
                        beta1,
                        beta2,
                        static_cast<float>(outer.eps),
@@ -99,6 +107,7 @@ float outer_step(const OuterRecipe& outer,
                        1.0F - state->beta2_power};
     adam.step(d_theta, state->theta.data(), state->m.data(), state->v.data());
     if (learn_phi) {
+      adam.rate = rule_rate;
       adam.step(d_phi,
                 state->phi.data(),
                 state->m.data() + n_theta,

@@ -72,6 +72,7 @@ const KeyTable& keys() {
       {"[outer]",
        {"optimizer",
         "rate",
+        "rule_rate",
         "schedule",
         "min_rate",
         "tasks",

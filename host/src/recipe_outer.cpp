@@ -95,6 +95,7 @@ void read_outer(const TableReader& r, Recipe* recipe) {
                               Choices<OuterOptimizer>(kOptimizers),
                               std::optional(OuterOptimizer::kAdam));
   outer->rate = r.real("rate", 0.0, kAny, 1e-3);
+  outer->rule_rate = r.real("rule_rate", 0.0, kAny, outer->rate);
   outer->schedule = r.choice("schedule",
                              Choices<Schedule>(kSchedules),
                              std::optional(Schedule::kConstant));

@@ -135,10 +135,11 @@ std::string to_toml(const Recipe& recipe) {
   const OuterRecipe& outer = recipe.outer;
   out += fmt::format(
       "\n[outer]\nmethod = \"{}\"\noptimizer = \"{}\"\nrate = {}\n"
-      "schedule = \"{}\"\n",
+      "rule_rate = {}\nschedule = \"{}\"\n",
       to_string(outer.method),
       to_string(outer.optimizer),
       number(outer.rate),
+      number(outer.rule_rate),
       to_string(outer.schedule));
   if (outer.schedule == Schedule::kCosine) {
     out += fmt::format("min_rate = {}\n", number(outer.min_rate));

@@ -24,7 +24,7 @@ constexpr size_t kPhi = 7;
 OuterRecipe recipe(OuterOptimizer optimizer) {
   OuterRecipe r;
   r.optimizer = optimizer;
-  r.rate = 0.01;
+  r.rate = r.rule_rate = 0.01;
   r.iterations = 100;
   return r;
 }
@@ -64,7 +64,7 @@ TEST(Optimizer, SgdIsItsFormula) {
 
 TEST(Optimizer, RateOneShowsTheMetaGradient) {
   OuterRecipe r = recipe(OuterOptimizer::kSgd);
-  r.rate = 1.0;
+  r.rate = r.rule_rate = 1.0;
   OuterState s = start(1);
   s.theta.assign(kTheta, 0.0F);
   Uniform uniform(2);
@@ -138,7 +138,7 @@ TEST(Optimizer, AdamsFirstStepIsTheRateTimesTheSign) {
 
 TEST(Optimizer, ClipsTheWholeGradient) {
   OuterRecipe r = recipe(OuterOptimizer::kSgd);
-  r.rate = 1.0;
+  r.rate = r.rule_rate = 1.0;
   for (const bool learn_phi : {true, false}) {
     OuterState s = start(5);
     s.theta.assign(kTheta, 0.0F);
@@ -188,6 +188,28 @@ TEST(Optimizer, CosineIsItsClosedForm) {
   std::vector<float> d_phi(kPhi, 1.0F);
   static_cast<void>(outer_step(r, false, d_theta, d_phi, &s));
   EXPECT_EQ(s.theta[0], -scheduled_rate(r, 30));
+}
+
+TEST(Optimizer, TheRuleMayHaveARateOfItsOwn) {
+  OuterRecipe r = recipe(OuterOptimizer::kSgd);
+  r.schedule = Schedule::kCosine;
+  r.min_rate = 0.002;
+  r.rule_rate = 0.0025;  // A quarter, all the way.
+  for (const int64_t i : {0, 30, 77, 100}) {
+    EXPECT_FLOAT_EQ(scheduled_rule_rate(r, i), 0.25F * scheduled_rate(r, i));
+  }
+  for (const OuterOptimizer optimizer :
+       {OuterOptimizer::kAdam, OuterOptimizer::kSgd}) {
+    r.optimizer = optimizer;
+    r.schedule = Schedule::kConstant;
+    OuterState s = start(1);
+    const OuterState before = s;
+    std::vector<float> d_theta(kTheta, 1.0F);
+    std::vector<float> d_phi(kPhi, 1.0F);
+    static_cast<void>(outer_step(r, true, d_theta, d_phi, &s));
+    EXPECT_NEAR(s.theta[3] - before.theta[3], -0.01F, 1e-6F);
+    EXPECT_NEAR(s.phi[3] - before.phi[3], -0.0025F, 1e-6F);
+  }
 }
 
 TEST(Optimizer, DecayShrinksThetaApartFromTheGradient) {

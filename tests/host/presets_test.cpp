@@ -140,6 +140,7 @@ TEST(OuterMethods, DefaultsAreTheMetaGradientOfTheLastStep) {
   EXPECT_EQ(r.outer.multi_step_iterations, 0);
   EXPECT_EQ(r.outer.order_annealing, 0);
   EXPECT_EQ(r.outer.weight_decay, 0.0);
+  EXPECT_EQ(r.outer.rule_rate, r.outer.rate);
 }
 
 TEST(OuterMethods, AreReadAndWritten) {
@@ -147,6 +148,7 @@ TEST(OuterMethods, AreReadAndWritten) {
   for (const char* outer : {"method = \"reptile\"",
                             "multi_step = true",
                             "multi_step = true\nmulti_step_iterations = 77",
+                            "rule_rate = 1e-4",
                             "order_annealing = 31\nweight_decay = 0.25"}) {
     const std::string resolved =
         to_toml(parse_recipe(recipe(inner, outer), "r.toml"));

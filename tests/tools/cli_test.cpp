@@ -282,6 +282,21 @@ TEST_F(Cli, ChecksGradients) {
   EXPECT_THAT(o.out, HasSubstr("tangent"));
 }
 
+TEST_F(Cli, ListsPresetsAndTrainsOne) {
+  const Outcome o = run("presets");
+  EXPECT_EQ(o.exit, 0);
+  EXPECT_THAT(o.out, HasSubstr("reptile  (Nichol et al. 2018)"));
+  EXPECT_THAT(o.out, HasSubstr("outer.method=reptile"));
+  ASSERT_EQ(run("train tiny.toml --out run --quiet --set preset=reptile").exit,
+            0);
+  const std::string resolved = read(dir_ / "run/recipe.toml");
+  EXPECT_THAT(resolved, HasSubstr("method = \"reptile\""));
+  EXPECT_THAT(resolved, HasSubstr("rule = \"sgd\""));
+  const Outcome check = run("gradcheck tiny.toml --set preset=reptile");
+  EXPECT_EQ(check.exit, 2);
+  EXPECT_THAT(check.err, HasSubstr("reptile takes no derivative"));
+}
+
 TEST_F(Cli, StopsCleanlyAndGoesOn) {
   const Outcome o = run(
       "train tiny.toml --out run --quiet --set outer.iterations=100000000",

@@ -31,6 +31,10 @@ struct OuterState {
 /// min + (rate - min) (1 + cos(pi iteration / n)) / 2.
 float scheduled_rate(const OuterRecipe& outer, int64_t iteration);
 
+/// The same for what the rule learns: outer.rule_rate in the place of
+/// outer.rate, and falling in the same proportion.
+float scheduled_rule_rate(const OuterRecipe& outer, int64_t iteration);
+
 /// The objective of iteration `iteration` (0-based), written to `*objective`,
 /// whose storage is kept:
 ///
@@ -56,8 +60,9 @@ void scheduled_objective(const Recipe& recipe,
 ///          x <- x - rate m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
 ///
 /// (Kingma & Ba 2015; decay apart from the gradient: Loshchilov & Hutter 2019;
-/// learned rates do not decay.) In float throughout, each operation rounded
-/// once: the same on every engine. Returns |g| before clipping.
+/// what the rule learns does not decay, and steps by scheduled_rule_rate().) In
+/// float throughout, each operation rounded once: the same on every engine.
+/// Returns |g| before clipping.
 float outer_step(const OuterRecipe& outer,
                  bool learn_phi,
                  std::vector<float>& d_theta,

@@ -91,6 +91,7 @@ struct OuterRecipe {
 
   OuterOptimizer optimizer = OuterOptimizer::kAdam;
   double rate = 1e-3;
+  double rule_rate = 1e-3;  ///< Of what the rule learns; default: rate.
   Schedule schedule = Schedule::kConstant;
   double min_rate = 0.0;  ///< cosine: the rate at the last iteration.
   int tasks = 0;          ///< Tasks in an iteration.
