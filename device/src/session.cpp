@@ -100,7 +100,7 @@ Status Session::open(Bytes bytes,
   capsule_ = capsule;
   ops_ = ops;
   workspace_ = static_cast<float*>(arena.data);
-  buffers_ = workspace_ + layout.workspace_floats;
+  buffers_ = workspace_ + layout.buffers_at;
   high_water_ = 0;
   max_support_ = layout.max_support;
   max_predict_ = layout.max_predict;
@@ -256,12 +256,18 @@ Status Session::finish_step() {
   const float* const loss = batch_loss(workspace());
   if (!is_finite(*loss)) return fail();
   const uint32_t n_params = capsule_.network.n_params;
-  RuleCall<float> call = {};
+  // The rule's state lies below the buffers. There is none in the capsule, and
+  // what the last step would store nobody reads.
+  float* const state =
+      buffers_ - size_t{capsule_.rule.n_state_per_param} * n_params;
+  RuleCall<float> call;
   call.network = &capsule_.network;
   call.rule = &capsule_.rule;
   call.step = step_;
   call.loss = loss;
   call.grad = buffer(dest_);
+  call.state = step_ != 0 ? state : nullptr;
+  call.next_state = step_ + 1 != steps_ ? state : nullptr;
   const StoredView view = theta();
   update(SerialExecutor(), TableOps{ops_}, call, view, capsule_.rates);
   if (!all_finite(call.grad, n_params)) return fail();

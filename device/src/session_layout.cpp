@@ -60,13 +60,17 @@ Status plan_session(const Capsule& capsule,
   // Each term is below 2^16 * 2^28, so the sum cannot overflow 64 bits; values
   // of a whole tile are indexed with 32 bits.
   const uint64_t workspace = workspace_values(network, l.tile);
+  // State lives from one step to the next.
+  const uint32_t n_state =
+      l.max_steps == 1 ? 0 : capsule.rule.n_state_per_param;
+  const uint64_t before = workspace + uint64_t{n_state} * network.n_params;
   const uint64_t bytes =
-      (workspace + uint64_t{l.n_buffers} * network.n_params) * sizeof(float);
+      (before + uint64_t{l.n_buffers} * network.n_params) * sizeof(float);
   const uint64_t inputs = uint64_t{l.tile} * network.n_in;
   if (workspace > 0xffffffffU || inputs > 0xffffffffU || bytes > SIZE_MAX) {
     return Status::kBadArgument;
   }
-  l.workspace_floats = static_cast<size_t>(workspace);
+  l.buffers_at = static_cast<size_t>(before);
   l.bytes = static_cast<size_t>(bytes);
   return Status::kOk;
 }

@@ -9,7 +9,7 @@
 
 namespace fewstep {
 
-/// The arena: workspace_floats of workspace, then n_buffers vectors of P
+/// The arena: the workspace, the rule's state, then n_buffers vectors of P
 /// floats. Options with their defaults filled in.
 struct Layout {
   uint32_t tile;
@@ -17,7 +17,7 @@ struct Layout {
   uint32_t max_predict;
   uint32_t max_steps;
   uint8_t n_buffers;
-  size_t workspace_floats;
+  size_t buffers_at;  ///< Floats before the buffers.
   size_t bytes;
 };
 

@@ -48,9 +48,10 @@ Adapter::Adapter(const CapsuleFile& file,
             shape.n_out,
             shape.classification ? "classes" : "outputs"));
   }
-  if (capsule.rule.op == RuleOp::kLslr && steps > capsule.rule.steps) {
+  if (bounds_steps(capsule.rule) && steps > capsule.rule.steps) {
     throw Error(Exit::kUsage,
-                fmt::format("lslr has rates for {} steps; ask for no more",
+                fmt::format("{} has rates for {} steps; ask for no more",
+                            to_string(capsule.rule.op),
                             capsule.rule.steps));
   }
   n_together_ = one_at_a_time ? 1 : shape.n_query;

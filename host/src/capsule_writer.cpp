@@ -222,6 +222,24 @@ void write_rule(Writer& w, const CapsuleContents& c) {
       codes[i] = log8_encode(c.phi[i], r.log8_exponent);
     }
   }
+  const uint32_t at_gains = n_rates(want, c.network);
+  for (uint32_t j = 0; j < n_means(want.op); ++j) {
+    float gain = c.phi[at_gains + j];
+    if (!codes.empty()) {
+      gain = log8_decode(codes[at_gains + j], r.log8_exponent);
+    }
+    if (!(gain > 0.0F) || gain > 1.0F) {
+      throw Error(
+          Exit::kUsage,
+          fmt::format("cannot write the capsule: phi[{}], 1 - beta = {}, is "
+                      "not in (0, 1]{}",
+                      at_gains + j,
+                      c.phi[at_gains + j],
+                      codes.empty() ? ""
+                                    : " as log8 beside such large values; "
+                                      "use [capsule] rates = \"f16\""));
+    }
+  }
   w.begin(SectionType::kRule, kSectionRequired);
   w.put_record(r);
   switch (c.rate_storage) {
@@ -241,7 +259,7 @@ void write_limits(Writer& w, const CapsuleContents& c) {
   check_count("[capsule] predict_max", c.limits.predict_max, kMaxCapsuleCount);
   check_count("[capsule] steps",
               c.limits.steps,
-              c.rule.op == RuleOp::kLslr ? c.rule.steps : kMaxCapsuleCount);
+              bounds_steps(c.rule) ? c.rule.steps : kMaxCapsuleCount);
   LimitsRecord r = {};
   r.support_max = c.limits.support_max;
   r.predict_max = c.limits.predict_max;

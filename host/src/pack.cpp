@@ -11,6 +11,7 @@
 #include "fewstep/device/session.h"
 #include "fewstep/host/error.h"
 #include "fewstep/host/network_builder.h"
+#include "fewstep/host/rule_values.h"
 
 namespace fewstep::host {
 namespace {
@@ -160,9 +161,7 @@ CapsuleBytes pack_capsule(const Recipe& recipe,
   const PlannedNetwork planned = build_network(recipe);
   CapsuleContents contents;
   contents.network = planned.network;
-  contents.rule = make_rule(recipe.inner.rule,
-                            static_cast<uint16_t>(recipe.inner.steps),
-                            planned.network);
+  contents.rule = build_rule(recipe.inner, planned.network);
   check_length("theta", trained.theta.size(), planned.network.n_params);
   check_length("rate", trained.rate.size(), contents.rule.n_phi);
   contents.theta.assign(trained.theta.begin(), trained.theta.end());

@@ -13,6 +13,7 @@
 #include "fewstep/host/file.h"
 #include "fewstep/host/network_builder.h"
 #include "fewstep/host/presets.h"
+#include "fewstep/host/rule_values.h"
 #include "recipe_reader.h"
 
 namespace fewstep::host {
@@ -44,7 +45,13 @@ constexpr std::pair<const char*, LossOp> kLosses[] = {
 constexpr std::pair<const char*, RuleOp> kRules[] = {
     {"sgd", RuleOp::kSgd},
     {"lslr", RuleOp::kLslr},
-    {"meta_sgd", RuleOp::kMetaSgd}};
+    {"meta_sgd", RuleOp::kMetaSgd},
+    {"momentum", RuleOp::kMomentum},
+    {"adam", RuleOp::kAdam}};
+constexpr std::pair<const char*, RateLayout> kLayouts[] = {
+    {"scalar", RateLayout::kScalar},
+    {"tensor_step", RateLayout::kTensorStep},
+    {"parameter", RateLayout::kParameter}};
 constexpr std::pair<const char*, Storage> kInitStorages[] = {
     {"f32", Storage::kF32}, {"f16", Storage::kF16}};
 constexpr std::pair<const char*, Storage> kRateStorages[] = {
@@ -68,7 +75,20 @@ const KeyTable& keys() {
         "capsule",
         "run"}},
       {"[network]", {"input", "layers", "loss"}},
-      {"[inner]", {"rule", "steps", "rate", "learn_rate", "order", "adapt"}},
+      {"[inner]",
+       {"rule",
+        "steps",
+        "rate",
+        "learn_rate",
+        "order",
+        "adapt",
+        "rate_layout",
+        "beta",
+        "betas",
+        "eps",
+        "learn_beta",
+        "learn_moments",
+        "rms"}},
       {"[outer]",
        {"optimizer",
         "rate",
@@ -294,18 +314,83 @@ void read_network(const toml::table& table, NetworkRecipe* network) {
   network->loss = r.choice("loss", Choices<LossOp>(kLosses));
 }
 
+// What rules with state have besides, before learn_rate is looked at.
+void read_moments(const TableReader& r, InnerRecipe* inner) {
+  const bool momentum = inner->rule == RuleOp::kMomentum;
+  const bool adam = inner->rule == RuleOp::kAdam;
+  for (const char* key : {"rate_layout", "learn_beta", "learn_moments"}) {
+    if (!momentum && !adam && r.has(key)) {
+      r.fail(key,
+             fmt::format("{} has none of it; use rule = \"momentum\" or "
+                         "\"adam\"",
+                         to_string(inner->rule)));
+    }
+  }
+  if (r.has("beta") && !momentum) {
+    r.fail("beta",
+           adam ? "adam has two: betas = [beta1, beta2]"
+                : "needs rule = \"momentum\"");
+  }
+  for (const char* key : {"betas", "eps", "rms"}) {
+    if (r.has(key) && !adam) {
+      r.fail(key,
+             momentum && std::string(key) == "betas" ? "momentum has one: beta"
+                                                     : "needs rule = \"adam\"");
+    }
+  }
+  inner->rate_layout = r.choice("rate_layout",
+                                Choices<RateLayout>(kLayouts),
+                                std::optional(RateLayout::kScalar));
+  inner->learn_beta = r.boolean("learn_beta", false);
+  inner->learn_moments = r.boolean("learn_moments", false);
+  constexpr double kMax = 0.9999;  // kMaxBeta
+  inner->beta1 = r.real("beta", 0.0, kMax, 0.9);
+  if (adam) {
+    const std::vector<double> betas =
+        r.reals("betas", 2, 0.0, kMax, {0.9, 0.999});
+    inner->beta1 = betas[0];
+    inner->beta2 = betas[1];
+  }
+  inner->eps = r.real("eps", 1e-15, 1.0, 1e-8);
+  if (digit_of_eps(inner->eps) < 0) {
+    r.fail("eps", "must be a power of ten, such as 1e-8: capsules store which");
+  }
+  inner->rms = r.real("rms", 0.0, kAny, 1.0);
+  if (r.has("rms") && !inner->learn_moments) {
+    r.fail("rms",
+           "is the initial sqrt(v_0) of learn_moments = true; without, v_0 "
+           "is 0");
+  }
+  if (adam && inner->learn_moments && !(inner->rms > 0.0)) {
+    r.fail("rms",
+           "must be above 0: v_0 = s_0^2 has no derivative by s_0 at 0, so it "
+           "would never be learned");
+  }
+  if (momentum && inner->steps == 1 && !inner->learn_moments) {
+    r.fail("steps",
+           "momentum has no past in the first step: with steps = 1 it is sgd "
+           "at rate (1 - beta) rate; use more steps, or learn_moments = true");
+  }
+}
+
 void read_inner(const toml::table& table, InnerRecipe* inner) {
   const TableReader r = reader(table, "inner", "[inner]");
   inner->rule = r.choice("rule", Choices<RuleOp>(kRules));
   inner->steps = r.small("steps", 1, 1000, 1);
   inner->rate = r.real("rate", 0.0, kAny);
-  const bool always = inner->rule != RuleOp::kSgd;
+  read_moments(r, inner);
+  const bool always = inner->rule == RuleOp::kLslr ||
+                      inner->rule == RuleOp::kMetaSgd ||
+                      inner->rate_layout != RateLayout::kScalar;
   inner->learn_rate = r.boolean("learn_rate", always);
   if (always && !inner->learn_rate) {
     r.fail("learn_rate",
-           fmt::format("{} always learns its rates; use rule = \"sgd\" for a "
-                       "fixed rate",
-                       to_string(inner->rule)));
+           inner->rate_layout != RateLayout::kScalar
+               ? "more than one rate is always learned; use rate_layout = "
+                 "\"scalar\" for a fixed rate"
+               : fmt::format("{} always learns its rates; use rule = \"sgd\" "
+                             "for a fixed rate",
+                             to_string(inner->rule)));
   }
   inner->order = r.small("order", 1, 2, 2);
   r.choice("adapt", Choices<bool>(kAdapts), std::optional<bool>(true));
@@ -321,10 +406,12 @@ void read_capsule(const toml::table& table, Recipe* recipe) {
   capsule->support_max = r.small("support_max", 0, kMaxCount, 0);
   capsule->predict_max = r.small("predict_max", 0, kMaxCount, 0);
   capsule->steps = r.small("steps", 1, 1000, recipe->inner.steps);
-  if (recipe->inner.rule == RuleOp::kLslr &&
+  const bool lslr = recipe->inner.rule == RuleOp::kLslr;
+  if ((lslr || recipe->inner.rate_layout == RateLayout::kTensorStep) &&
       capsule->steps > recipe->inner.steps) {
     r.fail("steps",
-           fmt::format("lslr learns rates for inner.steps = {} and no more",
+           fmt::format("{} learns rates for inner.steps = {} and no more",
+                       lslr ? "lslr" : "rate_layout = \"tensor_step\"",
                        recipe->inner.steps));
   }
   capsule->golden = r.boolean("golden", true);

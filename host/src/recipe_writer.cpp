@@ -91,6 +91,36 @@ std::string task_lines(const TaskRecipe& task) {
          fmt::format("shots = {}\nqueries = {}\n", task.shots, task.queries);
 }
 
+// What rules with state have besides.
+std::string moment_lines(const InnerRecipe& inner) {
+  std::string out;
+  switch (inner.rule) {
+    case RuleOp::kSgd:
+    case RuleOp::kLslr:
+    case RuleOp::kMetaSgd:
+    case RuleOp::kRateNet:
+    case RuleOp::kLstm: return out;
+    case RuleOp::kMomentum:
+      out += fmt::format("beta = {}\n", number(inner.beta1));
+      break;
+    case RuleOp::kAdam:
+      out += fmt::format("betas = [{}, {}]\neps = {}\n",
+                         number(inner.beta1),
+                         number(inner.beta2),
+                         number(inner.eps));
+      if (inner.learn_moments) {
+        out += fmt::format("rms = {}\n", number(inner.rms));
+      }
+      break;
+  }
+  return out + fmt::format(
+                   "rate_layout = \"{}\"\nlearn_beta = {}\n"
+                   "learn_moments = {}\n",
+                   to_string(inner.rate_layout),
+                   inner.learn_beta,
+                   inner.learn_moments);
+}
+
 std::string layer_line(const LayerRecipe& layer) {
   std::string out = fmt::format("  {{op = \"{}\"", to_string(layer.op));
   if (layer.outputs != 0) {
@@ -131,6 +161,7 @@ std::string to_toml(const Recipe& recipe) {
       number(inner.rate),
       inner.learn_rate,
       inner.order);
+  out += moment_lines(inner);
 
   const OuterRecipe& outer = recipe.outer;
   out += fmt::format(
@@ -211,6 +242,15 @@ const char* to_string(Keep keep) {
     case Keep::kLast: return "last";
   }
   return "unknown";
+}
+
+const char* to_string(RateLayout layout) {
+  switch (layout) {
+    case RateLayout::kScalar: return "scalar";
+    case RateLayout::kTensorStep: return "tensor_step";
+    case RateLayout::kParameter: return "parameter";
+  }
+  return "unknown layout";
 }
 
 const char* storage_name(Storage storage) {

@@ -19,6 +19,7 @@
 #include "fewstep/host/pack.h"
 #include "fewstep/host/philox.h"
 #include "fewstep/host/progress.h"
+#include "fewstep/host/rule_values.h"
 #include "fewstep/host/run_folder.h"
 #include "fewstep/host/statistics.h"
 #include "fewstep/host/task_factory.h"
@@ -28,11 +29,6 @@ namespace {
 
 // Iterations whose mean loss makes one line of metrics.jsonl.
 constexpr int64_t kMetricsEvery = 100;
-
-Rule rule_of(const Recipe& recipe, const Network& network) {
-  return make_rule(
-      recipe.inner.rule, static_cast<uint16_t>(recipe.inner.steps), network);
-}
 
 // The arrays of `path` as theta and phi, their lengths checked.
 void read_quantities(const std::filesystem::path& path,
@@ -90,7 +86,7 @@ class Run {
       : recipe_(recipe),
         options_(options),
         network_(build_network(recipe)),
-        rule_(rule_of(recipe, network_.network)),
+        rule_(build_rule(recipe.inner, network_.network)),
         source_(make_task_source(recipe)),
         folder_(options.resume ? RunFolder::resume(dir, recipe)
                                : RunFolder::create(dir, recipe)) {
@@ -177,9 +173,10 @@ class Run {
                       n_tasks));
     }
     n_dropped_ += step.n_dropped;
-    const bool learn_phi =
-        recipe_.inner.learn_rate || recipe_.inner.rule != RuleOp::kSgd;
-    outer_step(recipe_.outer, learn_phi, d_theta_, d_phi_, &state_);
+    freeze_phi(recipe_.inner, rule_, network_.network, &d_phi_);
+    outer_step(
+        recipe_.outer, learns_phi(recipe_.inner), d_theta_, d_phi_, &state_);
+    project_phi(rule_, network_.network, &state_.phi);
     return step.query_loss;
   }
 
@@ -274,15 +271,16 @@ class Run {
 
 OuterState initial_state(const Recipe& recipe) {
   const PlannedNetwork planned = build_network(recipe);
-  const Rule rule = rule_of(recipe, planned.network);
+  const Rule rule = build_rule(recipe.inner, planned.network);
   OuterState state;
-  state.phi.assign(rule.n_phi, static_cast<float>(recipe.inner.rate));
+  state.phi = initial_phi(recipe.inner, rule, planned.network);
   if (recipe.run.init_from.empty()) {
     state.theta = initial_theta(recipe, planned.network);
   } else {
     const std::filesystem::path path =
         require_path(recipe, "run.init_from", recipe.run.init_from);
     read_quantities(path, Npz::read(path), planned.network, rule, &state);
+    project_phi(rule, planned.network, &state.phi);
   }
   return state;
 }
@@ -305,8 +303,11 @@ OuterState load_state(const std::filesystem::path& path, const Recipe& recipe) {
   const PlannedNetwork planned = build_network(recipe);
   const Npz npz = Npz::read(path);
   OuterState state;
-  read_quantities(
-      path, npz, planned.network, rule_of(recipe, planned.network), &state);
+  read_quantities(path,
+                  npz,
+                  planned.network,
+                  build_rule(recipe.inner, planned.network),
+                  &state);
   state.m = npz.get<float>("m");
   state.v = npz.get<float>("v");
   const std::vector<float> powers = npz.get<float>("beta_powers");

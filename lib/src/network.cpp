@@ -261,6 +261,8 @@ const char* to_string(RuleOp op) {
     case RuleOp::kSgd: return "sgd";
     case RuleOp::kLslr: return "lslr";
     case RuleOp::kMetaSgd: return "meta_sgd";
+    case RuleOp::kMomentum: return "momentum";
+    case RuleOp::kAdam: return "adam";
     case RuleOp::kRateNet: return "rate_net";
     case RuleOp::kLstm: return "lstm";
   }

@@ -72,6 +72,9 @@ TEST_P(SessionMemory, FollowsTheFormula) {
   } else if (options_.continue_from_current) {
     vectors = 2;
   }
+  if (options_.max_steps > 1) {
+    vectors += loaded.capsule.rule.n_state_per_param;
+  }
   const size_t floats = 1 + tile * (1 + n.n_act + n.n_aux_example) +
                         n.n_aux_batch + vectors * n.n_params;
   EXPECT_EQ(bytes_for(loaded.capsule, options_), floats * sizeof(float));
@@ -169,7 +172,15 @@ SmallCapsule random_network(uint32_t seed) {
     small.layers.push_back(layer);
   }
   c.theta = small_values(c.network.n_params, seed);
-  c.rule = make_rule(static_cast<RuleOp>(random(1, 3)), 2, c.network);
+  const RuleOp op = static_cast<RuleOp>(random(1, 5));
+  RuleOptions rule_options;
+  if (n_means(op) != 0) {
+    const uint32_t digit = op == RuleOp::kAdam ? random(0, 15) : 0U;
+    rule_options = mean_options(static_cast<RateLayout>(random(0, 2)),
+                                random(0, 1) != 0,
+                                static_cast<uint8_t>(digit));
+  }
+  c.rule = make_rule(op, 2, c.network, rule_options);
   c.phi = small_values(c.rule.n_phi, seed + 1);
   for (float& rate : c.phi) rate = (rate + 1.125F) / 16.0F;
   c.init_storage = random(0, 1) == 0 ? Storage::kF32 : Storage::kF16;

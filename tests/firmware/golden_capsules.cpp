@@ -26,307 +26,11 @@
 #include "fewstep/host/error.h"
 #include "fewstep/host/file.h"
 #include "fewstep/host/npz.h"
+#include "golden_cases.h"
 
 namespace {
 
 using namespace fewstep;
-
-Layer dense(uint16_t units) {
-  Layer l = {};
-  l.op = LayerOp::kDense;
-  l.out_c = units;
-  return l;
-}
-Layer conv2d(uint16_t filters, uint8_t kernel, uint8_t stride, uint8_t pad) {
-  Layer l = {};
-  l.op = LayerOp::kConv2d;
-  l.out_c = filters;
-  l.kernel = kernel;
-  l.stride = stride;
-  l.pad = pad;
-  return l;
-}
-Layer max_pool(uint8_t kernel, uint8_t stride) {
-  Layer l = {};
-  l.op = LayerOp::kMaxPool;
-  l.kernel = kernel;
-  l.stride = stride;
-  return l;
-}
-Layer group_norm(uint16_t groups) {
-  Layer l = {};
-  l.op = LayerOp::kGroupNorm;
-  l.groups = groups;
-  return l;
-}
-Layer plain(LayerOp op) {
-  Layer l = {};
-  l.op = op;
-  return l;
-}
-
-struct Case {
-  std::string name;
-  uint16_t c, h, w;
-  std::vector<Layer> layers;
-  LossOp loss;
-  RuleOp rule;
-  uint16_t steps;
-  Storage init, rates;
-  uint32_t n_support;
-};
-
-std::vector<Case> cases() {
-  const Layer relu = plain(LayerOp::kRelu);
-  const Layer tanh = plain(LayerOp::kTanh);
-  const Layer flatten = plain(LayerOp::kFlatten);
-  const Layer average = plain(LayerOp::kGlobalAvgPool);
-  const Layer batch_norm = plain(LayerOp::kBatchNorm);
-  constexpr LossOp kMse = LossOp::kMeanSquaredError;
-  constexpr LossOp kCe = LossOp::kSoftmaxCrossEntropy;
-  constexpr Storage kF32 = Storage::kF32;
-  constexpr Storage kF16 = Storage::kF16;
-  constexpr Storage kLog8 = Storage::kLog8;
-  return {
-      {"sinusoid",
-       1,
-       1,
-       1,
-       {dense(40), relu, dense(40), relu, dense(1)},
-       kMse,
-       RuleOp::kMetaSgd,
-       3,
-       kF32,
-       kF32,
-       10},
-      {"tanh_f16_log8",
-       3,
-       1,
-       1,
-       {dense(17), tanh, dense(9), tanh, dense(2)},
-       kMse,
-       RuleOp::kMetaSgd,
-       2,
-       kF16,
-       kLog8,
-       7},
-      {"classes",
-       13,
-       1,
-       1,
-       {dense(32), relu, dense(5)},
-       kCe,
-       RuleOp::kLslr,
-       3,
-       kF32,
-       kF32,
-       25},
-      {"conv_group_norm",
-       1,
-       14,
-       14,
-       {conv2d(8, 3, 2, 1),
-        group_norm(4),
-        relu,
-        conv2d(6, 3, 1, 0),
-        group_norm(1),
-        tanh,
-        flatten,
-        dense(5)},
-       kCe,
-       RuleOp::kMetaSgd,
-       2,
-       kF16,
-       kF16,
-       5},
-      {"conv_pool",
-       2,
-       11,
-       9,
-       {conv2d(5, 3, 1, 1),
-        relu,
-        max_pool(2, 2),
-        conv2d(7, 2, 1, 0),
-        tanh,
-        max_pool(2, 2),
-        average,
-        dense(3)},
-       kCe,
-       RuleOp::kSgd,
-       3,
-       kF32,
-       kF32,
-       6},
-      {"batch_norm",
-       1,
-       12,
-       12,
-       {conv2d(6, 3, 1, 0),
-        batch_norm,
-        relu,
-        max_pool(2, 2),
-        conv2d(4, 3, 1, 1),
-        batch_norm,
-        relu,
-        dense(4)},
-       kCe,
-       RuleOp::kLslr,
-       2,
-       kF16,
-       kLog8,
-       8},
-      {"average_regression",
-       3,
-       8,
-       8,
-       {conv2d(4, 5, 2, 2),
-        relu,
-        average,
-        dense(6),
-        group_norm(2),
-        relu,
-        dense(2)},
-       kMse,
-       RuleOp::kSgd,
-       1,
-       kF16,
-       kF16,
-       4},
-      // The three networks whose cost is bounded (cost_test.sh).
-      {"network_a",
-       1,
-       1,
-       1,
-       {dense(40), relu, dense(40), relu, dense(1)},
-       kMse,
-       RuleOp::kMetaSgd,
-       1,
-       kF32,
-       kF32,
-       10},
-      {"network_b",
-       64,
-       1,
-       1,
-       {dense(32), relu, dense(5)},
-       kCe,
-       RuleOp::kMetaSgd,
-       1,
-       kF32,
-       kF32,
-       25},
-      {"network_c",
-       1,
-       28,
-       28,
-       {conv2d(8, 3, 2, 1),
-        relu,
-        conv2d(16, 3, 2, 1),
-        relu,
-        conv2d(16, 3, 2, 1),
-        relu,
-        dense(5)},
-       kCe,
-       RuleOp::kMetaSgd,
-       1,
-       kF32,
-       kF32,
-       5},
-      // Others to calibrate with (tools/calibrate_core.sh).
-      {"network_d",
-       20,
-       1,
-       1,
-       {dense(24), tanh, dense(12), relu, dense(3)},
-       kMse,
-       RuleOp::kMetaSgd,
-       1,
-       kF32,
-       kF32,
-       9},
-      {"network_e",
-       2,
-       12,
-       12,
-       {conv2d(8, 3, 1, 1),
-        group_norm(4),
-        relu,
-        max_pool(2, 2),
-        conv2d(12, 3, 1, 1),
-        group_norm(4),
-        relu,
-        max_pool(2, 2),
-        dense(4)},
-       kCe,
-       RuleOp::kMetaSgd,
-       1,
-       kF32,
-       kF32,
-       6},
-      {"network_f",
-       1,
-       20,
-       20,
-       {conv2d(12, 5, 2, 2), relu, conv2d(8, 3, 1, 0), tanh, average, dense(3)},
-       kCe,
-       RuleOp::kMetaSgd,
-       1,
-       kF32,
-       kF32,
-       4},
-      {"network_g",
-       1,
-       28,
-       28,
-       {conv2d(16, 3, 2, 1),
-        group_norm(4),
-        relu,
-        conv2d(24, 3, 2, 1),
-        group_norm(4),
-        relu,
-        conv2d(32, 3, 2, 1),
-        group_norm(4),
-        relu,
-        dense(5)},
-       kCe,
-       RuleOp::kMetaSgd,
-       1,
-       kF32,
-       kF32,
-       5},
-      {"network_h",
-       8,
-       1,
-       1,
-       {dense(50), relu, dense(50), relu, dense(10)},
-       kCe,
-       RuleOp::kMetaSgd,
-       1,
-       kF32,
-       kF32,
-       16},
-      {"network_i",
-       3,
-       16,
-       16,
-       {conv2d(8, 3, 1, 1),
-        relu,
-        max_pool(2, 2),
-        conv2d(16, 3, 1, 1),
-        relu,
-        max_pool(2, 2),
-        conv2d(16, 3, 1, 1),
-        relu,
-        average,
-        dense(5)},
-       kCe,
-       RuleOp::kMetaSgd,
-       1,
-       kF32,
-       kF32,
-       5},
-  };
-}
 
 /// Repeatable values in [-1, 1), multiples of 2^-15.
 class Values {
@@ -384,7 +88,13 @@ Case random_case(int index, std::mt19937& random) {
   c.layers.push_back(dense(static_cast<uint16_t>(pick(2, 9))));
   c.loss = pick(0, 1) == 0 ? LossOp::kMeanSquaredError
                            : LossOp::kSoftmaxCrossEntropy;
-  c.rule = static_cast<RuleOp>(pick(1, 3));
+  c.rule = static_cast<RuleOp>(pick(1, 5));
+  if (n_means(c.rule) != 0) {
+    const RateLayout layout = static_cast<RateLayout>(pick(0, 2));
+    const bool learned = pick(0, 1) != 0;
+    const uint32_t digit = c.rule == RuleOp::kAdam ? pick(0, 15) : 0;
+    c.options = mean_options(layout, learned, static_cast<uint8_t>(digit));
+  }
   c.steps = static_cast<uint16_t>(pick(1, 2));
   c.init = pick(0, 3) == 0 ? Storage::kF16 : Storage::kF32;
   c.rates = pick(0, 2) == 0 ? Storage::kLog8 : Storage::kF32;
@@ -509,11 +219,15 @@ void write_case(Case c, const std::filesystem::path& folder, bool spoil) {
     }
   }
   contents.init_storage = c.init;
-  contents.rule = make_rule(c.rule, c.steps, network);
+  contents.rule = make_rule(c.rule, c.steps, network, c.options);
   contents.rate_storage = c.rates;
   // Learned rates are of either sign, most of them positive.
   for (uint32_t i = 0; i < contents.rule.n_phi; ++i) {
     contents.phi.push_back(0.0625F * (0.5F + values.next()));
+  }
+  for (uint32_t j = 0; j < n_means(c.rule); ++j) {
+    contents.phi[n_rates(contents.rule, network) + j] =
+        0.5F + 0.4375F * values.next();
   }
   constexpr uint32_t kQueries = 3;
   contents.limits = {c.n_support, kQueries, c.steps};

@@ -19,6 +19,7 @@
 #include "fewstep/ops.h"
 #include "support/allocation_guard.h"
 #include "support/test_network.h"
+#include "support/test_rules.h"
 
 namespace fewstep::testing {
 namespace {
@@ -68,15 +69,15 @@ struct Problem {
 
   Problem(const NamedSpecs& specs,
           LossOp loss,
-          RuleOp op,
+          const TestRule& test_rule,
           uint32_t steps,
           uint32_t n_support = 5,
           uint32_t n_query = 7)
       : net(specs.input, specs.specs, loss),
-        rule(make_rule(op, static_cast<uint16_t>(steps), net.network)),
+        rule(test_rule.make(steps, net.network)),
         source(net, n_support, n_query),
         theta(net.random_theta(1)),
-        phi(random_phi(rule, 2)) {
+        phi(random_phi(rule, net.network, 2)) {
     objective.steps = steps;
   }
   std::unique_ptr<host::Engine> engine(
@@ -188,16 +189,17 @@ std::vector<host::Objective> objectives(uint32_t steps) {
 TEST(CpuEngine, EqualsOneTaskAfterAnother) {
   uint32_t n_tasks = 1;
   for (const NamedSpecs& specs : zoo()) {
-    for (const RuleOp op : {RuleOp::kSgd, RuleOp::kLslr, RuleOp::kMetaSgd}) {
+    for (const TestRule& rule : kTestRules) {
+      const RuleOp op = rule.op;
       const LossOp loss = op == RuleOp::kLslr ? LossOp::kMeanSquaredError
                                               : LossOp::kSoftmaxCrossEntropy;
-      Problem s(specs, loss, op, op == RuleOp::kSgd ? 1 : 3);
+      Problem s(specs, loss, rule, op == RuleOp::kSgd ? 1 : 3);
       if (op == RuleOp::kLslr) {
         s.objective.step_weights = {0.0F, 0.25F, 0.5F, 1.5F};
       }
       s.objective.second_order = n_tasks % 3 != 0;
       n_tasks = n_tasks % 19 + 3;  // 4, 7, 10, ...: never of one kind.
-      SCOPED_TRACE(specs.name + " " + to_string(op) + ", tasks " +
+      SCOPED_TRACE(specs.name + " " + rule.name + ", tasks " +
                    std::to_string(n_tasks));
       const Result expected = one_by_one(s, 3, n_tasks);
       for (const LaneLayout layout : kLayouts) {
@@ -248,7 +250,7 @@ TEST(CpuEngine, ChannelLayoutEqualsOneTaskAfterAnother) {
       for (const uint32_t n_support : {2U, 5U, 13U}) {
         SCOPED_TRACE(specs.name + ", support " + std::to_string(n_support));
         const Problem s(
-            specs, loss, RuleOp::kMetaSgd, 2, n_support, n_support + 4);
+            specs, loss, kTestRules[2], 2, n_support, n_support + 4);
         ASSERT_TRUE(host::ChannelNetwork::make(s.net.network).has_value());
         const auto engine = s.engine(2, LaneLayout::kChannels);
         expect_same(by_engine(s, engine.get(), 5, 3), one_by_one(s, 5, 3));
@@ -288,7 +290,7 @@ TEST(CpuEngine, SameBitsForAnyNumberOfThreads) {
        {std::pair{classifier(), LaneLayout::kTasks},
         std::pair{wide, LaneLayout::kTasks},
         std::pair{wide, LaneLayout::kChannels}}) {
-    const Problem s(specs, LossOp::kSoftmaxCrossEntropy, RuleOp::kMetaSgd, 2);
+    const Problem s(specs, LossOp::kSoftmaxCrossEntropy, kTestRules[2], 2);
     const auto one = s.engine(1, layout);
     const auto two = s.engine(2, layout);
     const auto three = s.engine(3, layout);
@@ -304,7 +306,7 @@ TEST(CpuEngine, SameBitsForAnyNumberOfThreads) {
 }
 
 TEST(CpuEngine, DropsAndCountsTasksThatAreNotFinite) {
-  Problem s(classifier(), LossOp::kSoftmaxCrossEntropy, RuleOp::kMetaSgd, 2);
+  Problem s(classifier(), LossOp::kSoftmaxCrossEntropy, kTestRules[2], 2);
   s.source.overflowing = {0, 4, 9};
   for (const uint32_t threads : {1U, 2U}) {
     const auto engine = s.engine(threads);
@@ -323,7 +325,7 @@ TEST(CpuEngine, DropsAndCountsTasksThatAreNotFinite) {
 // A gradient may overflow where the loss does not.
 TEST(CpuEngine, DropsATaskWhoseGradientAloneIsNotFinite) {
   const NamedSpecs linear = {"linear", {1, 1, 1}, {reference::dense(1)}};
-  Problem s(linear, LossOp::kMeanSquaredError, RuleOp::kSgd, 1, 1, 1);
+  Problem s(linear, LossOp::kMeanSquaredError, kTestRules[0], 1, 1, 1);
   class Steep : public Source {
    public:
     using Source::Source;
@@ -380,7 +382,7 @@ TEST(CpuEngine, AMetaStepAllocatesNothing) {
                             {reference::conv(9, 3, 2, 1),
                              reference::relu_layer(),
                              reference::dense(3)}};
-  const Problem s(specs, LossOp::kSoftmaxCrossEntropy, RuleOp::kMetaSgd, 2);
+  const Problem s(specs, LossOp::kSoftmaxCrossEntropy, kTestRules[2], 2);
   const Repeating source(s.net, 5, 7);
   for (const LaneLayout layout : kLayouts) {
     const auto engine = host::make_cpu_engine(
@@ -443,7 +445,7 @@ TEST(CpuEngine, EvaluateEqualsOneTaskAfterAnother) {
     const Problem s(
         specs,
         classes ? LossOp::kSoftmaxCrossEntropy : LossOp::kMeanSquaredError,
-        RuleOp::kLslr,
+        kTestRules[1],
         3);
     const EpisodeShape& shape = s.source.shape();
     for (const uint32_t n_tasks : {13U, 8U, 1U}) {

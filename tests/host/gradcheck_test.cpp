@@ -5,6 +5,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "fewstep/host/gradcheck_impl.h"
 #include "fewstep/ops.h"
 #include "support/test_network.h"
+#include "support/test_rules.h"
 
 namespace fewstep::testing {
 namespace {
@@ -20,7 +22,6 @@ using host::Episode;
 using host::GradcheckOptions;
 using host::GradcheckResult;
 
-constexpr RuleOp kRules[] = {RuleOp::kSgd, RuleOp::kLslr, RuleOp::kMetaSgd};
 constexpr uint32_t kSupport = 4;
 constexpr uint32_t kQuery = 3;
 
@@ -41,14 +42,14 @@ NamedSpecs named(const std::string& name) {
 template <class Ops>
 std::vector<GradcheckResult> check(const Ops& ops,
                                    const TestNetwork& net,
-                                   RuleOp op,
+                                   const TestRule& test_rule,
                                    uint32_t steps,
                                    uint32_t n_coordinates,
                                    const std::vector<float>& weights = {}) {
-  const Rule rule = make_rule(op, static_cast<uint16_t>(steps), net.network);
+  const Rule rule = test_rule.make(steps, net.network);
   const Episode episode = net.random_episode(6, kSupport, kQuery);
   const auto theta = net.random_theta(2);
-  const auto phi = random_phi(rule, 3);
+  const auto phi = random_phi(rule, net.network, 3);
   GradcheckOptions options;
   options.steps = steps;
   options.n_coordinates = n_coordinates;
@@ -73,11 +74,11 @@ TEST_P(Gradchecks, Pass) {
   for (const LossOp loss :
        {LossOp::kSoftmaxCrossEntropy, LossOp::kMeanSquaredError}) {
     const TestNetwork net(specs.input, specs.specs, loss);
-    for (const RuleOp op : kRules) {
+    for (const TestRule& rule : kTestRules) {
       for (const uint32_t steps : {1U, 3U}) {
-        SCOPED_TRACE(specs.name + " " + to_string(loss) + " " + to_string(op) +
+        SCOPED_TRACE(specs.name + " " + to_string(loss) + " " + rule.name +
                      ", steps " + std::to_string(steps));
-        const auto results = check(AllOps(), net, op, steps, 30);
+        const auto results = check(AllOps(), net, rule, steps, 30);
         EXPECT_EQ(results.size(), 6U);
         for (const GradcheckResult& r : results) {
           EXPECT_TRUE(r.passed) << describe(r);
@@ -93,13 +94,13 @@ TEST_P(Gradchecks, Pass) {
 TEST_P(Gradchecks, PassWithStepWeights) {
   const NamedSpecs specs = zoo()[GetParam()];
   const TestNetwork net(specs.input, specs.specs, LossOp::kMeanSquaredError);
-  for (const RuleOp op : kRules) {
+  for (const TestRule& rule : kTestRules) {
     for (const std::vector<float>& weights :
          {std::vector<float>{0.0F, 0.25F, 0.25F, 0.5F},
           std::vector<float>{0.5F, 0.0F, 0.75F, 0.0F}}) {
       SCOPED_TRACE(specs.name + " " + to_string(op));
       for (const GradcheckResult& r :
-           check(AllOps(), net, op, 3, 10, weights)) {
+           check(AllOps(), net, rule, 3, 10, weights)) {
         EXPECT_TRUE(r.passed) << describe(r);
       }
     }
@@ -123,6 +124,12 @@ enum class Fault {
   kThetaBar,
   kGradBar,
   kPhiBar,
+  kStateBar,
+  // Dropped terms.
+  kNoStateBar,
+  kNoRates,
+  kNoGains,
+  kNoMoments,
 };
 
 /// AllOps with one wrong sign: in layer operation `layer`, or in every vjp.
@@ -192,6 +199,21 @@ struct FaultyOps {
         c.phi_bar[i] = before[i] + before[i] - c.phi_bar[i];
       }
     }
+    const uint32_t n_state = n * c.rule->n_state_per_param;
+    if (fault == Fault::kStateBar) negate(c.state_bar, n_state);
+    if (fault == Fault::kNoStateBar) {
+      std::fill_n(c.state_bar, n_state, constant<T>(0.0F));
+    }
+    const bool means = n_means(c.rule->op) != 0;
+    const uint32_t gains = means ? n_rates(*c.rule, *c.network) : c.rule->n_phi;
+    const uint32_t moments = gains + n_means(c.rule->op);
+    const auto drop = [&](Fault dropped, uint32_t begin, uint32_t end) {
+      if (fault != dropped) return;
+      std::copy_n(before.begin() + begin, end - begin, c.phi_bar + begin);
+    };
+    drop(Fault::kNoRates, 0, gains);
+    drop(Fault::kNoGains, gains, moments);
+    drop(Fault::kNoMoments, moments, c.rule->n_phi);
   }
 };
 
@@ -241,7 +263,7 @@ TEST(GradcheckCanary, SeesAWrongSignInEveryLayer) {
       SCOPED_TRACE(std::string(to_string(f.op)) + ", fault " +
                    std::to_string(static_cast<int>(fault)));
       const auto results =
-          check(FaultyOps{fault, f.op}, net, RuleOp::kMetaSgd, 2, 30);
+          check(FaultyOps{fault, f.op}, net, kTestRules[2], 2, 30);
       EXPECT_FALSE(passed(results, "tangent", "theta"));
       EXPECT_FALSE(passed(results, "differences", "theta"));
       // A fault in the Hessian is none at first order.
@@ -255,26 +277,54 @@ TEST(GradcheckCanary, SeesAWrongSignInEveryLayer) {
 TEST(GradcheckCanary, SeesAWrongSignInEveryRule) {
   const NamedSpecs specs = named("dense");
   const TestNetwork net(specs.input, specs.specs, LossOp::kMeanSquaredError);
-  for (const RuleOp op : kRules) {
-    SCOPED_TRACE(to_string(op));
-    for (const GradcheckResult& r : check(FaultyOps(), net, op, 2, 0)) {
+  for (const TestRule& rule : kTestRules) {
+    SCOPED_TRACE(rule.name);
+    for (const GradcheckResult& r : check(FaultyOps(), net, rule, 2, 0)) {
       EXPECT_TRUE(r.passed) << describe(r);
     }
-    auto results = check(FaultyOps{Fault::kThetaBar}, net, op, 1, 0);
+    auto results = check(FaultyOps{Fault::kThetaBar}, net, rule, 1, 0);
     EXPECT_FALSE(passed(results, "tangent", "theta"));
     EXPECT_FALSE(passed(results, "differences", "theta"));
     EXPECT_FALSE(passed(results, "first-order tangent", "theta"));
-    results = check(FaultyOps{Fault::kGradBar}, net, op, 2, 0);
+    results = check(FaultyOps{Fault::kGradBar}, net, rule, 2, 0);
     EXPECT_FALSE(passed(results, "tangent", "theta"));
     EXPECT_FALSE(passed(results, "tangent", "phi"));
     EXPECT_FALSE(passed(results, "differences", "theta"));
     EXPECT_FALSE(passed(results, "differences", "phi"));
     EXPECT_TRUE(passed(results, "first-order tangent", "theta"));
-    results = check(FaultyOps{Fault::kPhiBar}, net, op, 2, 0);
+    results = check(FaultyOps{Fault::kPhiBar}, net, rule, 2, 0);
     EXPECT_TRUE(passed(results, "tangent", "theta"));
     EXPECT_FALSE(passed(results, "tangent", "phi"));
     EXPECT_FALSE(passed(results, "differences", "phi"));
     EXPECT_FALSE(passed(results, "first-order tangent", "phi"));
+  }
+}
+
+TEST(GradcheckCanary, SeesEveryPartOfARuleWithState) {
+  const NamedSpecs specs = named("dense");
+  const TestNetwork net(specs.input, specs.specs, LossOp::kMeanSquaredError);
+  for (const TestRule& rule : kStateRules) {
+    for (const Fault fault : {Fault::kStateBar, Fault::kNoStateBar}) {
+      SCOPED_TRACE(std::string(rule.name) + ", fault " +
+                   std::to_string(static_cast<int>(fault)));
+      const auto results = check(FaultyOps{fault}, net, rule, 3, 0);
+      EXPECT_FALSE(passed(results, "tangent", "theta"));
+      EXPECT_FALSE(passed(results, "tangent", "phi"));
+      EXPECT_FALSE(passed(results, "differences", "theta"));
+      EXPECT_FALSE(passed(results, "differences", "phi"));
+      EXPECT_FALSE(passed(results, "first-order tangent", "phi"));
+    }
+    std::vector<Fault> dropped = {Fault::kNoRates, Fault::kNoGains};
+    if (rule.options.learned_moments()) dropped.push_back(Fault::kNoMoments);
+    for (const Fault fault : dropped) {
+      SCOPED_TRACE(std::string(rule.name) + ", fault " +
+                   std::to_string(static_cast<int>(fault)));
+      const auto results = check(FaultyOps{fault}, net, rule, 3, 0);
+      EXPECT_TRUE(passed(results, "tangent", "theta"));
+      EXPECT_FALSE(passed(results, "tangent", "phi"));
+      EXPECT_FALSE(passed(results, "differences", "phi"));
+      EXPECT_FALSE(passed(results, "first-order tangent", "phi"));
+    }
   }
 }
 

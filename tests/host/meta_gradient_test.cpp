@@ -149,7 +149,8 @@ TEST(MetaGradient, QuadraticTasksMatchTheClosedForm) {
         const Rule rule =
             make_rule(op, static_cast<uint16_t>(steps), net.network);
         const VectorXd theta = reference_vector<double>(net.random_theta(2));
-        const VectorXd phi = reference_vector<double>(random_phi(rule, 3));
+        const VectorXd phi =
+            reference_vector<double>(random_phi(rule, net.network, 3));
         std::vector<VectorXd> path = {theta};
         std::vector<VectorXd> rates, grads;
         for (uint32_t k = 0; k < steps; ++k) {
@@ -320,7 +321,8 @@ TEST_P(MetaGradients, EqualsComplexStepOfTheReference) {
       if (multi_step) objective.step_weights = {0.25F, 0.5F, 1.5F};
       const Rule rule = make_rule(op, 2, net.network);
       const VectorXd theta = reference_vector<double>(net.random_theta(2));
-      const VectorXd phi = reference_vector<double>(random_phi(rule, 3));
+      const VectorXd phi =
+          reference_vector<double>(random_phi(rule, net.network, 3));
 
       const reference::Network<C> ref(specs.input, specs.specs);
       const auto sx = reference_rows<C>(task.sx.data(), n_s, net.network.n_in);
@@ -377,7 +379,8 @@ TEST(MetaGradient, AdaptLeavesWhatRunLeaves) {
   const Task task(net.random_episode(1, 4, 3), 4, 3);
   const Rule rule = make_rule(RuleOp::kMetaSgd, 3, net.network);
   const VectorXd theta = reference_vector<double>(net.random_theta(2));
-  const VectorXd phi = reference_vector<double>(random_phi(rule, 3));
+  const VectorXd phi =
+      reference_vector<double>(random_phi(rule, net.network, 3));
   Objective objective;
   objective.steps = 3;
   MetaGradient<double> m(net.network, rule, objective, 4, 3);

@@ -350,6 +350,8 @@ INSTANTIATE_TEST_SUITE_P(
     CapsuleFuzz,
     ::testing::Values(NamedCapsule{"classifier", small_classifier},
                       NamedCapsule{"regressor", small_regressor},
+                      NamedCapsule{"momentum", small_momentum},
+                      NamedCapsule{"adam", small_adam},
                       NamedCapsule{"batch_norm", small_batch_norm},
                       NamedCapsule{"mixed", small_mixed},
                       NamedCapsule{"smallest", smallest_capsule},

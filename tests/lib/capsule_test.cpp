@@ -114,7 +114,11 @@ TEST(Capsule, ReadsBackWhatWasWritten) {
 }
 
 TEST(Capsule, DecodesAndEncodesToTheSameBytes) {
-  for (auto make : {small_classifier, small_regressor, smallest_capsule}) {
+  for (auto make : {small_classifier,
+                    small_regressor,
+                    small_momentum,
+                    small_adam,
+                    smallest_capsule}) {
     const CapsuleBytes file = encode_capsule(make().contents);
     Capsule c;
     ASSERT_EQ(read(file, &c), Status::kOk);
@@ -452,6 +456,66 @@ INSTANTIATE_TEST_SUITE_P(
               kBad,
               [](Sections& s) { s[kGolden].bytes.resize(31); }}),
     [](const auto& row) { return std::string(row.param.name); });
+
+// What a rule with state may say of itself, and what it may not.
+TEST(Capsule, OptionsAreThoseOfTheRule) {
+  struct Choice {
+    const char* what;
+    SmallCapsule (*make)();
+    uint16_t options;
+    Status status;
+  };
+  for (const Choice& c : {
+           Choice{"momentum as it is", small_momentum, 0x81, Status::kOk},
+           Choice{"another layout", small_momentum, 0x00, kBad},
+           Choice{"layout 3", small_momentum, 0x83, kBad},
+           Choice{"moments that are not there", small_momentum, 0x85, kBad},
+           Choice{"momentum with eps", small_momentum, 0x181, kBad},
+           Choice{"an unknown bit", small_momentum, 0x89, kBad},
+           Choice{"steps without bound", small_momentum, 0x01, kBad},
+           Choice{"adam as it is", small_adam, 0x806, Status::kOk},
+           Choice{"another eps", small_adam, 0xf06, Status::kOk},
+           Choice{"no learned moments", small_adam, 0x802, kBad},
+           Choice{"adam's layout 3", small_adam, 0x807, kBad},
+           Choice{"adam's unknown bit", small_adam, 0x80e, kBad},
+           Choice{"too small an eps", small_adam, 0x1006, kBad},
+           Choice{"an option of meta_sgd", small_classifier, 0x02, kBad},
+       }) {
+    Sections sections = take_apart(encode_capsule(c.make().contents));
+    sections[kRule].set<uint16_t>(6, c.options);
+    const CapsuleBytes file = put_together(sections);
+    Capsule capsule;
+    EXPECT_EQ(read(file, &capsule), c.status) << c.what;
+  }
+}
+
+TEST(Capsule, ReadsBackRulesWithState) {
+  const CapsuleBytes file = encode_capsule(small_adam().contents);
+  Capsule c;
+  ASSERT_EQ(read(file, &c), Status::kOk);
+  const uint32_t p = c.network.n_params;
+  EXPECT_EQ(c.rule.op, RuleOp::kAdam);
+  EXPECT_EQ(c.rule.options.layout(), RateLayout::kParameter);
+  EXPECT_TRUE(c.rule.options.learned_moments());
+  EXPECT_EQ(c.rule.options.eps_digit(), 8U);
+  EXPECT_EQ(c.rule.n_state_per_param, 2U);
+  EXPECT_EQ(c.rule.n_phi, 3 * p + 2);
+  // lib/FORMAT.md: op, storage, exponent, steps, options, count, state.
+  const Sections sections = take_apart(file);
+  EXPECT_EQ(sections[kRule].get<uint8_t>(0), 5);
+  EXPECT_EQ(sections[kRule].get<uint16_t>(4), 2);
+  EXPECT_EQ(sections[kRule].get<uint16_t>(6), 0x806);
+  EXPECT_EQ(sections[kRule].get<uint32_t>(8), 3 * p + 2);
+  EXPECT_EQ(sections[kRule].get<uint32_t>(12), 2U);
+}
+
+TEST(Capsule, RatesPerStepBoundTheStepsOfMomentum) {
+  Sections sections = take_apart(encode_capsule(small_momentum().contents));
+  sections[kLimits].set<uint32_t>(8, 4);  // Trained for 3.
+  const CapsuleBytes file = put_together(sections);
+  Capsule c;
+  EXPECT_EQ(read(file, &c), Status::kBadCapsule);
+}
 
 TEST(Capsule, LayerwiseRatesBoundTheSteps) {
   Sections sections = take_apart(encode_capsule(small_regressor().contents));

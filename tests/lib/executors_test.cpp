@@ -6,6 +6,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -15,12 +16,12 @@
 #include "support/checking_executor.h"
 #include "support/shuffled_executor.h"
 #include "support/test_network.h"
+#include "support/test_rules.h"
 #include "support/traced.h"
 
 namespace fewstep::testing {
 namespace {
 
-constexpr RuleOp kRules[] = {RuleOp::kSgd, RuleOp::kLslr, RuleOp::kMetaSgd};
 constexpr LossOp kLosses[] = {LossOp::kSoftmaxCrossEntropy,
                               LossOp::kMeanSquaredError};
 constexpr uint32_t kSupport = 6;
@@ -101,15 +102,16 @@ template <class T, class E>
 std::vector<float> gradient_and_update(const E& e,
                                        AccessLog* log,
                                        const TestNetwork& net,
-                                       RuleOp op,
+                                       const TestRule& test_rule,
                                        uint32_t tile) {
   using X = Primal<T>;
   const Network& network = net.network;
-  const Rule rule = make_rule(op, 2, network);
+  const Rule rule = test_rule.make(2, network);
   const Task<X> task(net.random_episode(5, kSupport, kQuery));
   std::vector<T> theta, phi;
   for (const float v : net.random_theta(3)) theta.push_back(constant<T>(v));
-  for (const float v : random_phi(rule, 4)) phi.push_back(constant<T>(v));
+  for (const float v : random_phi(rule, net.network, 4))
+    phi.push_back(constant<T>(v));
   if constexpr (!IsSame<T, X>::value) {
     Uniform uniform(9);
     for (T& v : theta) v.tangent = constant<X>(uniform());
@@ -133,8 +135,16 @@ std::vector<float> gradient_and_update(const E& e,
   call.step = 1;
   call.loss = loss.data();
   call.grad = grad.data();
+  // State in place; |v| of what adam takes the root of.
+  std::vector<T> state;
+  Uniform of_state(8);
+  for (uint32_t i = 0; i < rule.n_state_per_param * network.n_params; ++i) {
+    state.push_back(constant<T>(std::fabs(of_state())));
+  }
+  watch(log, "state", state, false);
+  if (!state.empty()) call.state = call.next_state = state.data();
   update(e, AllOps(), call, view, PlainView<T>{phi.data()});
-  for (const auto& more : {values(grad), values(loss)}) {
+  for (const auto& more : {values(grad), values(loss), values(state)}) {
     result.insert(result.end(), more.begin(), more.end());
   }
   mean_loss(e, AllOps(), network, view, ws, task.template support<T>());
@@ -146,16 +156,22 @@ template <class T, class E>
 std::vector<float> vjp(const E& e,
                        AccessLog* log,
                        const TestNetwork& net,
-                       RuleOp op) {
+                       const TestRule& test_rule,
+                       bool at_start) {
   const uint32_t n = net.network.n_params;
-  const Rule rule = make_rule(op, 2, net.network);
+  const Rule rule = test_rule.make(2, net.network);
   Uniform uniform(6);
-  std::vector<T> phi = traced<T>(random_phi(rule, 4));
+  std::vector<T> phi = traced<T>(random_phi(rule, net.network, 4));
   std::vector<T> grad = traced<T>(uniform.vector(n));
   std::vector<T> theta_bar = traced<T>(uniform.vector(n));
   std::vector<T> phi_bar = traced<T>(uniform.vector(rule.n_phi));
   std::vector<T> grad_bar(n);
   std::vector<T> loss_bar(1);
+  const uint32_t n_state = n * rule.n_state_per_param;
+  std::vector<float> positive = uniform.vector(n_state);
+  for (float& v : positive) v = std::fabs(v);
+  const std::vector<T> state = traced<T>(positive);
+  std::vector<T> state_bar = traced<T>(uniform.vector(n_state));
   const T loss = constant<T>(0.5F);
   const std::vector<T> theta = traced<T>(uniform.vector(n));
   watch(log, "theta", theta, false);
@@ -163,15 +179,19 @@ std::vector<float> vjp(const E& e,
   watch(log, "grad", grad, false);
   watch(log, "theta_bar", theta_bar, false);
   watch(log, "phi_bar", phi_bar, false);
+  watch(log, "state", state, false);
+  watch(log, "state_bar", state_bar, false);
   watch(log, "grad_bar", grad_bar, true);
   watch(log, "loss_bar", loss_bar, true);
   RuleVjpCall<T> c = {};
   c.network = &net.network;
   c.rule = &rule;
-  c.step = 1;
+  c.step = at_start ? 0 : 1;
   c.loss = &loss;
   c.grad = grad.data();
+  if (!at_start) c.state = state.data();
   c.theta_bar = theta_bar.data();
+  c.state_bar = state_bar.data();
   c.grad_bar = grad_bar.data();
   c.loss_bar = loss_bar.data();
   c.phi_bar = phi_bar.data();
@@ -181,6 +201,7 @@ std::vector<float> vjp(const E& e,
   for (const auto& part : {values(theta_bar),
                            values(grad_bar),
                            values(phi_bar),
+                           values(state_bar),
                            values(loss_bar)}) {
     result.insert(result.end(), part.begin(), part.end());
   }
@@ -192,12 +213,12 @@ template <class T, class E>
 std::vector<float> meta_gradient(const E& e,
                                  AccessLog* log,
                                  const TestNetwork& net,
-                                 RuleOp op,
+                                 const TestRule& test_rule,
                                  host::OuterMethod method) {
-  const Rule rule = make_rule(op, 2, net.network);
+  const Rule rule = test_rule.make(2, net.network);
   const Task<T> task(net.random_episode(5, kSupport, kQuery));
   const std::vector<T> theta = traced<T>(net.random_theta(3));
-  const std::vector<T> phi = traced<T>(random_phi(rule, 4));
+  const std::vector<T> phi = traced<T>(random_phi(rule, net.network, 4));
   host::Objective objective;
   objective.steps = 2;
   objective.step_weights = {0.25F, 0.5F, 1.0F};
@@ -256,15 +277,15 @@ TEST_P(Executors, GradientAndUpdate) {
       if (transductive() && tile != kSupport) continue;
       SCOPED_TRACE(specs.name + " " + to_string(loss) + ", tile " +
                    std::to_string(tile));
-      for (const RuleOp op : kRules) {
+      for (const TestRule& rule : kTestRules) {
         expect_order_free([&](const auto& e, AccessLog* log, const auto& x) {
           using X = std::decay_t<decltype(x)>;
-          return gradient_and_update<X>(e, log, net, op, tile);
+          return gradient_and_update<X>(e, log, net, rule, tile);
         });
       }
       expect_order_free([&](const auto& e, AccessLog* log, const auto& x) {
         using X = std::decay_t<decltype(x)>;
-        return gradient_and_update<Dual<X>>(e, log, net, RuleOp::kSgd, tile);
+        return gradient_and_update<Dual<X>>(e, log, net, kTestRules[0], tile);
       });
     }
   }
@@ -272,22 +293,25 @@ TEST_P(Executors, GradientAndUpdate) {
 
 TEST_P(Executors, Vjp) {
   const TestNetwork net(specs.input, specs.specs, LossOp::kMeanSquaredError);
-  for (const RuleOp op : kRules) {
-    SCOPED_TRACE(to_string(op));
+  for (const TestRule& rule : kTestRules) {
+    SCOPED_TRACE(rule.name);
     expect_order_free([&](const auto& e, AccessLog* log, const auto& x) {
-      return vjp<std::decay_t<decltype(x)>>(e, log, net, op);
+      return vjp<std::decay_t<decltype(x)>>(e, log, net, rule, false);
+    });
+    expect_order_free([&](const auto& e, AccessLog* log, const auto& x) {
+      return vjp<std::decay_t<decltype(x)>>(e, log, net, rule, true);
     });
   }
 }
 
 TEST_P(Executors, MetaGradient) {
-  for (const RuleOp op : kRules) {
+  for (const TestRule& rule : kTestRules) {
     const TestNetwork net(
         specs.input, specs.specs, LossOp::kSoftmaxCrossEntropy);
-    SCOPED_TRACE(specs.name + " " + to_string(op));
+    SCOPED_TRACE(specs.name + " " + rule.name);
     expect_order_free([&](const auto& e, AccessLog* log, const auto& x) {
       return meta_gradient<std::decay_t<decltype(x)>>(
-          e, log, net, op, host::OuterMethod::kGradient);
+          e, log, net, rule, host::OuterMethod::kGradient);
     });
   }
 }
@@ -296,7 +320,7 @@ TEST_P(Executors, Reptile) {
   const TestNetwork net(specs.input, specs.specs, LossOp::kSoftmaxCrossEntropy);
   expect_order_free([&](const auto& e, AccessLog* log, const auto& x) {
     return meta_gradient<std::decay_t<decltype(x)>>(
-        e, log, net, RuleOp::kSgd, host::OuterMethod::kReptile);
+        e, log, net, kTestRules[0], host::OuterMethod::kReptile);
   });
 }
 
@@ -306,7 +330,7 @@ TEST_P(Executors, MissingBarriersAreReported) {
     const TestNetwork net(specs.input, specs.specs, loss);
     AccessLog log;
     static_cast<void>(gradient_and_update<Traced>(
-        CheckingExecutor(&log, false), &log, net, RuleOp::kSgd, kSupport));
+        CheckingExecutor(&log, false), &log, net, kTestRules[0], kSupport));
     EXPECT_GT(log.n_conflicts(), 0U);
   }
   const TestNetwork net(specs.input, specs.specs, LossOp::kMeanSquaredError);
@@ -314,7 +338,7 @@ TEST_P(Executors, MissingBarriersAreReported) {
   static_cast<void>(meta_gradient<Traced>(CheckingExecutor(&log, false),
                                           &log,
                                           net,
-                                          RuleOp::kSgd,
+                                          kTestRules[0],
                                           host::OuterMethod::kGradient));
   EXPECT_GT(log.n_conflicts(), 0U);
 }

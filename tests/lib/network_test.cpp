@@ -5,6 +5,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <complex>
 #include <string>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "lane_batch.h"
 #include "lane_ops.h"
 #include "support/test_network.h"
+#include "support/test_rules.h"
 
 namespace fewstep::testing {
 namespace {
@@ -327,18 +329,27 @@ TEST(LaneRules, HaveTheBitsOfFloat) {
                         {reference::dense(9), reference::dense(2)},
                         LossOp::kMeanSquaredError);
   const uint32_t n = net.network.n_params;
-  for (const RuleOp op : {RuleOp::kSgd, RuleOp::kLslr, RuleOp::kMetaSgd}) {
-    const Rule rule = make_rule(op, 2, net.network);
+  for (const TestRule& test_rule : kTestRules) {
+    const Rule rule = test_rule.make(2, net.network);
+    const uint32_t n_state = n * rule.n_state_per_param;
     Uniform uniform(1);
-    const auto phi = random_phi(rule, 4);
+    const auto phi = random_phi(rule, net.network, 4);
     const auto theta_0 = net.random_theta(2);
-    std::vector<std::vector<float>> g, theta, lambda, phi_bar;
+    std::vector<std::vector<float>> g, theta, lambda, phi_bar, state, bar;
     std::vector<Lanes> lg(n), lt(n), ll(n), lp(rule.n_phi), lgb(n);
+    std::vector<Lanes> ls(n_state), lb(n_state);
     for (int l = 0; l < kLanes; ++l) {
       g.push_back(uniform.vector(n));
       theta.push_back(uniform.vector(n));
       lambda.push_back(uniform.vector(n));
       phi_bar.push_back(uniform.vector(rule.n_phi));
+      state.push_back(uniform.vector(n_state));
+      bar.push_back(uniform.vector(n_state));
+      for (uint32_t i = 0; i < n_state; ++i) {
+        state.back()[i] = std::fabs(state.back()[i]);
+        set_lane(&ls[i], l, state.back()[i]);
+        set_lane(&lb[i], l, bar.back()[i]);
+      }
       for (uint32_t i = 0; i < n; ++i) {
         set_lane(&lg[i], l, g.back()[i]);
         set_lane(&lt[i], l, theta.back()[i]);
@@ -352,10 +363,20 @@ TEST(LaneRules, HaveTheBitsOfFloat) {
     const Lanes loss = broadcast(0.5F);
     std::vector<Lanes> next = lg;
     std::vector<Lanes> next_shared = lg;
-    RuleCall<Lanes> call = {
-        &net.network, &rule, 1, &loss, next.data(), nullptr, nullptr, nullptr};
+    std::vector<Lanes> next_state = ls;
+    RuleCall<Lanes> call = {&net.network,
+                            &rule,
+                            1,
+                            &loss,
+                            next.data(),
+                            next_state.data(),
+                            next_state.data(),
+                            nullptr};
     const SharedView<Lanes> rates = {phi.data()};
     host::LaneOps().update(e, call, PlainView<Lanes>{lt.data()}, rates);
+    // At step 0: without state, and without storing it.
+    call.step = 0;
+    call.state = call.next_state = nullptr;
     call.grad = next_shared.data();
     host::LaneOps().update(e, call, SharedView<Lanes>{theta_0.data()}, rates);
     Lanes loss_bar = broadcast(1.0F);
@@ -364,24 +385,27 @@ TEST(LaneRules, HaveTheBitsOfFloat) {
                               1,
                               &loss,
                               lg.data(),
-                              nullptr,
+                              ls.data(),
                               ll.data(),
-                              nullptr,
+                              lb.data(),
                               lgb.data(),
                               &loss_bar,
                               lp.data(),
                               nullptr};
     host::LaneOps().vjp(e, vjp, PlainView<Lanes>{lt.data()}, rates);
     for (int l = 0; l < kLanes; ++l) {
-      SCOPED_TRACE(std::string(to_string(op)) + " lane " + std::to_string(l));
+      SCOPED_TRACE(std::string(test_rule.name) + " lane " + std::to_string(l));
       const size_t at = static_cast<size_t>(l);
       const float fl = 0.5F;
       const PlainView<float> fphi = {phi.data()};
       std::vector<float> f = g[at];
       std::vector<float> f_shared = g[at];
+      std::vector<float> fs = state[at];
       RuleCall<float> fc = {
-          &net.network, &rule, 1, &fl, f.data(), nullptr, nullptr, nullptr};
+          &net.network, &rule, 1, &fl, f.data(), fs.data(), fs.data(), nullptr};
       AllOps().update(e, fc, PlainView<float>{theta[at].data()}, fphi);
+      fc.step = 0;
+      fc.state = fc.next_state = nullptr;
       fc.grad = f_shared.data();
       AllOps().update(e, fc, PlainView<float>{theta_0.data()}, fphi);
       std::vector<float> gb(n);
@@ -391,9 +415,9 @@ TEST(LaneRules, HaveTheBitsOfFloat) {
                                1,
                                &fl,
                                g[at].data(),
-                               nullptr,
+                               state[at].data(),
                                lambda[at].data(),
-                               nullptr,
+                               bar[at].data(),
                                gb.data(),
                                &fb,
                                phi_bar[at].data(),
@@ -406,7 +430,9 @@ TEST(LaneRules, HaveTheBitsOfFloat) {
       };
       EXPECT_TRUE(same_bits(of_lane(next), f));
       EXPECT_TRUE(same_bits(of_lane(next_shared), f_shared));
+      EXPECT_TRUE(same_bits(of_lane(next_state), fs));
       EXPECT_TRUE(same_bits(of_lane(lgb), gb));
+      EXPECT_TRUE(same_bits(of_lane(lb), bar[at]));
       EXPECT_TRUE(same_bits(of_lane(ll), lambda[at]));
       EXPECT_TRUE(same_bits(of_lane(lp), phi_bar[at]));
       EXPECT_EQ(lane(loss_bar, l), fb);

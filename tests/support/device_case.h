@@ -71,7 +71,9 @@ inline const auto kDeviceCapsules =
     ::testing::Values(NamedCapsule{"classifier", small_classifier},
                       NamedCapsule{"regressor", small_regressor},
                       NamedCapsule{"batch_norm", small_batch_norm},
-                      NamedCapsule{"mixed", small_mixed});
+                      NamedCapsule{"mixed", small_mixed},
+                      NamedCapsule{"momentum", small_momentum},
+                      NamedCapsule{"adam", small_adam});
 
 /// Examples for a network, in buffers of exactly their size.
 struct DeviceEpisode {

@@ -53,12 +53,13 @@ inline std::vector<float> small_values(size_t n, uint32_t seed) {
   return values;
 }
 
-/// Plans `choices`, and fills theta, rates (positive) and limits.
+/// Plans `choices`, and fills theta, phi (positive, below 0.3) and limits.
 inline SmallCapsule make_small_capsule(std::initializer_list<uint16_t> shape,
                                        std::initializer_list<LayerChoice> list,
                                        LossOp loss,
                                        RuleOp rule,
-                                       uint16_t steps) {
+                                       uint16_t steps,
+                                       RuleOptions options = {}) {
   SmallCapsule small;
   const uint16_t* in = shape.begin();
   CapsuleContents& c = small.contents;
@@ -80,7 +81,7 @@ inline SmallCapsule make_small_capsule(std::initializer_list<uint16_t> shape,
     throw std::logic_error(planner.error());
   }
   c.theta = small_values(c.network.n_params, 1);
-  c.rule = make_rule(rule, steps, c.network);
+  c.rule = make_rule(rule, steps, c.network, options);
   c.phi = small_values(c.rule.n_phi, 2);
   for (float& rate : c.phi) rate = (rate + 1.125F) / 8.0F;
   c.limits = {5, 4, steps};
@@ -141,6 +142,38 @@ inline SmallCapsule small_regressor() {
                                           RuleOp::kLslr,
                                           3);
   add_golden(small, 4, 2);
+  return small;
+}
+
+/// State of one value a parameter; rates per tensor and step; f16.
+inline SmallCapsule small_momentum() {
+  SmallCapsule small =
+      make_small_capsule({2, 1, 1},
+                         {{.op = LayerOp::kDense, .out_c = 4},
+                          {.op = LayerOp::kRelu},
+                          {.op = LayerOp::kDense, .out_c = 2}},
+                         LossOp::kMeanSquaredError,
+                         RuleOp::kMomentum,
+                         3,
+                         mean_options(RateLayout::kTensorStep, false));
+  small.contents.init_storage = Storage::kF16;
+  add_golden(small, 4, 2);
+  return small;
+}
+
+/// State of two values a parameter, learned moments, a rate each, all in log8.
+inline SmallCapsule small_adam() {
+  SmallCapsule small =
+      make_small_capsule({3, 1, 1},
+                         {{.op = LayerOp::kDense, .out_c = 4},
+                          {.op = LayerOp::kTanh},
+                          {.op = LayerOp::kDense, .out_c = 3}},
+                         LossOp::kSoftmaxCrossEntropy,
+                         RuleOp::kAdam,
+                         2,
+                         mean_options(RateLayout::kParameter, true, 8));
+  small.contents.rate_storage = Storage::kLog8;
+  add_golden(small, 3, 2);
   return small;
 }
 

@@ -142,11 +142,21 @@ struct TestNetwork {
   }
 };
 
-/// Small rates for `rule`, all different and some negative.
-inline std::vector<float> random_phi(const Rule& rule, uint32_t seed) {
+/// Small rates for `rule`, all different and some negative; gains in (0, 1);
+/// learned moments of either sign, but for the roots of adam's v_0.
+inline std::vector<float> random_phi(const Rule& rule,
+                                     const Network& network,
+                                     uint32_t seed) {
   Uniform uniform(seed);
   std::vector<float> phi(rule.n_phi);
   for (float& p : phi) p = 0.15F + 0.25F * uniform();
+  for (uint32_t j = 0; j < n_means(rule.op); ++j) {
+    phi[n_rates(rule, network) + j] = 0.5F + 0.4F * uniform();
+  }
+  const bool roots = rule.op == RuleOp::kAdam && rule.options.learned_moments();
+  for (uint32_t i = 0; roots && i < network.n_params; ++i) {
+    phi[rule.n_phi - 1 - i] = 0.6F + 0.4F * uniform();
+  }
   return phi;
 }
 

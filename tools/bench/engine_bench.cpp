@@ -45,6 +45,7 @@
 #include "fewstep/host/npz.h"
 #include "fewstep/host/optimizer.h"
 #include "fewstep/host/recipe.h"
+#include "fewstep/host/rule_values.h"
 #include "fewstep/host/task_factory.h"
 #include "fewstep/host/trainer.h"
 
@@ -119,9 +120,7 @@ class Training {
   Training(const host::Recipe& recipe, const std::vector<uint32_t>& random)
       : recipe_(recipe),
         network_(host::build_network(recipe)),
-        rule_(make_rule(recipe.inner.rule,
-                        static_cast<uint16_t>(recipe.inner.steps),
-                        network_.network)),
+        rule_(host::build_rule(recipe.inner, network_.network)),
         source_(random.empty()
                     ? host::make_task_source(recipe)
                     : std::make_unique<RandomEpisodes>(
@@ -168,9 +167,11 @@ class Training {
 
   void meta_step() {
     gradient();
-    const bool learn_phi =
-        recipe_.inner.learn_rate || recipe_.inner.rule != RuleOp::kSgd;
-    host::outer_step(recipe_.outer, learn_phi, d_theta_, d_phi_, &state_);
+    host::outer_step(recipe_.outer,
+                     host::learns_phi(recipe_.inner),
+                     d_theta_,
+                     d_phi_,
+                     &state_);
   }
 
   /// Seconds of `n` meta-steps.

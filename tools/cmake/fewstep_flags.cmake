@@ -57,6 +57,16 @@ function(fewstep_small)
              "$<$<CONFIG:Release,RelWithDebInfo,MinSizeRel>:${small}>")
 endfunction()
 
+# fewstep_smaller(<source> <flag>...): for Arm gcc besides, what makes this source
+# smaller still: -Os alone is not the least (measured with gcc 12.2). No flag
+# touches a number.
+function(fewstep_smaller source)
+  if(CMAKE_SYSTEM_PROCESSOR STREQUAL "arm" AND CMAKE_CXX_COMPILER_ID STREQUAL
+                                               "GNU")
+    set_property(SOURCE ${source} APPEND PROPERTY COMPILE_OPTIONS ${ARGN})
+  endif()
+endfunction()
+
 add_library(fewstep_warnings INTERFACE)
 target_compile_options(
   fewstep_warnings

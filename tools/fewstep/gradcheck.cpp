@@ -14,6 +14,7 @@
 #include "commands.h"
 #include "fewstep/host/network_builder.h"
 #include "fewstep/host/recipe.h"
+#include "fewstep/host/rule_values.h"
 #include "fewstep/host/task_factory.h"
 #include "fewstep/host/trainer.h"
 
@@ -36,9 +37,7 @@ host::Exit run_gradcheck(const Arguments& arguments) {
                                   recipe.where("outer.method")));
   }
   const host::PlannedNetwork planned = host::build_network(recipe);
-  const Rule rule = make_rule(recipe.inner.rule,
-                              static_cast<uint16_t>(recipe.inner.steps),
-                              planned.network);
+  const Rule rule = host::build_rule(recipe.inner, planned.network);
   const std::unique_ptr<host::TaskSource> source =
       host::make_task_source(recipe);
   host::Episode episode;

@@ -44,6 +44,12 @@ std::string settings(const Layer& layer) {
   return "";
 }
 
+// What the rule keeps from one step to the next, in an arena for more than one.
+uint64_t state_bytes(const Capsule& c) {
+  return uint64_t{c.rule.n_state_per_param} * c.network.n_params *
+         sizeof(float);
+}
+
 Json describe(const host::CapsuleFile& file) {
   const Capsule& c = file.capsule;
   const Network& n = c.network;
@@ -70,7 +76,11 @@ Json describe(const host::CapsuleFile& file) {
   json["layers"] = layers;
   json["rule"] = {{"op", to_string(c.rule.op)},
                   {"steps", c.rule.steps},
-                  {"values", c.rule.n_phi}};
+                  {"values", c.rule.n_phi},
+                  {"state_bytes", state_bytes(c)}};
+  if (n_means(c.rule.op) != 0) {
+    json["rule"]["rate_layout"] = host::to_string(c.rule.options.layout());
+  }
   json["storage"] = {{"init", host::storage_name(c.init.storage)},
                      {"rates", host::storage_name(c.rates.storage)}};
   json["limits"] = {{"support_max", c.limits.support_max},
@@ -144,6 +154,14 @@ void print(const std::string& path, const host::CapsuleFile& file) {
              c.rule.n_phi == 1 ? "" : "s",
              c.rule.steps,
              c.rule.steps == 1 ? "" : "s");
+  if (c.rule.n_state_per_param != 0) {
+    fmt::print(
+        "rule's state    {} bytes, in the arena of more than one step{}\n",
+        state_bytes(c),
+        n_means(c.rule.op) != 0 && c.rule.options.learned_moments()
+            ? "; starts at learned values"
+            : "");
+  }
   fmt::print("storage         initialization {}, rates {}\n",
              host::storage_name(c.init.storage),
              host::storage_name(c.rates.storage));

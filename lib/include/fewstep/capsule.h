@@ -36,7 +36,8 @@ struct StoredArray {
 struct Limits {
   uint32_t support_max;  ///< Examples a support set may have, >= 1.
   uint32_t predict_max;  ///< Examples predicted together (batch_norm), >= 1.
-  uint32_t steps;  ///< Recommended gradient steps, 1..rule.steps for lslr.
+  uint32_t steps;  ///< Recommended gradient steps; with rates per step at most
+                   ///< rule.steps.
 };
 
 struct GoldenRecord;

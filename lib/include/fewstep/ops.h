@@ -11,14 +11,16 @@
 
 #include "fewstep/layer_ops.h"
 #include "fewstep/losses/loss.h"
+#include "fewstep/rules/adam.h"
 #include "fewstep/rules/lstm.h"
+#include "fewstep/rules/momentum.h"
 #include "fewstep/rules/rate_net.h"
 #include "fewstep/rules/sgd.h"
 
 namespace fewstep {
 
 using AllLosses = OpList<SoftmaxCrossEntropy, MeanSquaredError>;
-using AllRules = OpList<Sgd, Lslr, MetaSgd, RateNet, Lstm>;
+using AllRules = OpList<Sgd, Lslr, MetaSgd, Momentum, Adam, RateNet, Lstm>;
 
 /// Everything fewstep has.
 using AllOps = StaticOps<AllLayers, AllLosses, AllRules>;

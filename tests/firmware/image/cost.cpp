@@ -37,7 +37,9 @@ using Operations = fewstep::Ops<fewstep::Dense,
                                 fewstep::GroupNorm,
                                 fewstep::MaxPool,
                                 fewstep::GlobalAvgPool,
-                                fewstep::Flatten>;
+                                fewstep::Flatten,
+                                fewstep::Momentum,
+                                fewstep::Adam>;
 
 alignas(16) unsigned char capsule_bytes[1 << 18];
 alignas(16) unsigned char arena[1 << 18];

@@ -25,7 +25,9 @@ using EveryOp = OpsF16<Dense,
                        MeanSquaredError,
                        Sgd,
                        Lslr,
-                       MetaSgd>;
+                       MetaSgd,
+                       Momentum,
+                       Adam>;
 
 }  // namespace fewstep
 

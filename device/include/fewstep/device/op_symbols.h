@@ -30,6 +30,8 @@ extern const fewstep_op fewstep_op_mean_squared_error;
 extern const fewstep_op fewstep_op_sgd, fewstep_op_sgd_f16;
 extern const fewstep_op fewstep_op_lslr, fewstep_op_lslr_f16;
 extern const fewstep_op fewstep_op_meta_sgd, fewstep_op_meta_sgd_f16;
+extern const fewstep_op fewstep_op_momentum, fewstep_op_momentum_f16;
+extern const fewstep_op fewstep_op_adam, fewstep_op_adam_f16;
 
 #ifdef __cplusplus
 }

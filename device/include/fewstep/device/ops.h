@@ -33,6 +33,8 @@ struct MeanSquaredError;
 struct Sgd;
 struct Lslr;
 struct MetaSgd;
+struct Momentum;
+struct Adam;
 
 using Mse = MeanSquaredError;
 
@@ -67,6 +69,8 @@ FEWSTEP_LINKED(MeanSquaredError,
 FEWSTEP_LINKED(Sgd, fewstep_op_sgd, fewstep_op_sgd_f16);
 FEWSTEP_LINKED(Lslr, fewstep_op_lslr, fewstep_op_lslr_f16);
 FEWSTEP_LINKED(MetaSgd, fewstep_op_meta_sgd, fewstep_op_meta_sgd_f16);
+FEWSTEP_LINKED(Momentum, fewstep_op_momentum, fewstep_op_momentum_f16);
+FEWSTEP_LINKED(Adam, fewstep_op_adam, fewstep_op_adam_f16);
 #undef FEWSTEP_LINKED
 
 /// A null-terminated list of operations, for f32 initializations.

@@ -73,8 +73,17 @@ struct InnerRecipe {
   RuleOp rule = RuleOp::kMetaSgd;
   int steps = 1;
   double rate = 0.0;        ///< Every rate's initial value.
-  bool learn_rate = false;  ///< Always true for lslr and meta_sgd.
+  bool learn_rate = false;  ///< Always true for more than one rate.
   int order = 2;            ///< 1: first-order meta-gradients; reptile: 1.
+
+  // momentum, adam
+  RateLayout rate_layout = RateLayout::kScalar;
+  double beta1 = 0.9;          ///< momentum: its beta.
+  double beta2 = 0.999;        ///< adam
+  double eps = 1e-8;           ///< adam; a power of ten.
+  bool learn_beta = false;     ///< Betas are learned.
+  bool learn_moments = false;  ///< Initial moments are learned.
+  double rms = 1.0;            ///< adam: initial sqrt(v_0) with learn_moments.
 };
 
 enum class OuterOptimizer { kAdam, kSgd };
@@ -177,6 +186,7 @@ const char* to_string(OuterMethod method);
 const char* to_string(OuterOptimizer optimizer);
 const char* to_string(Schedule schedule);
 const char* to_string(Keep keep);
+const char* to_string(RateLayout layout);
 /// "f32", "f16" or "log8".
 const char* storage_name(Storage storage);
 

@@ -25,8 +25,18 @@ enum class RuleOp : uint8_t {
   kSgd = 1,      ///< theta - alpha g, one rate.
   kLslr = 2,     ///< theta - alpha[tensor][k] g, [n_tensors][steps] rates.
   kMetaSgd = 3,  ///< theta - alpha * g, one rate per parameter.
-  kRateNet = 6,  ///< Rates from a small network of the task's statistics.
-  kLstm = 7,     ///< Steps from an LSTM of each parameter's gradient.
+  // Along running means, at rates of any layout.
+  kMomentum = 4,  ///< theta - alpha v, v a running mean of g.
+  kAdam = 5,      ///< theta - alpha m / sqrt(v), running means of g and g^2.
+  kRateNet = 6,   ///< Rates from a small network of the task's statistics.
+  kLstm = 7,      ///< Steps from an LSTM of each parameter's gradient.
+};
+
+/// Which parameters share a rate, where phi starts with rates.
+enum class RateLayout : uint8_t {
+  kScalar = 0,      ///< One.
+  kTensorStep = 1,  ///< One per parameter tensor and step, [tensor][step].
+  kParameter = 2,   ///< One per parameter.
 };
 
 /// What is chosen of a rule besides its operation, as capsules store it.
@@ -38,12 +48,36 @@ struct RuleOptions {
   FEWSTEP_HD constexpr bool per_step() const { return (bits & kPerStep) != 0; }
   /// rate_net: sets decays too.
   FEWSTEP_HD constexpr bool decay() const { return (bits & kDecay) != 0; }
+  /// momentum, adam.
+  FEWSTEP_HD constexpr RateLayout layout() const {
+    return static_cast<RateLayout>(bits & 3U);
+  }
+  /// momentum, adam: state_0 is learned, and not zero.
+  FEWSTEP_HD constexpr bool learned_moments() const {
+    return (bits & kLearnedMoments) != 0;
+  }
+  /// adam: eps = 10^-eps_digit.
+  FEWSTEP_HD constexpr uint32_t eps_digit() const { return bits >> 8U; }
   /// rate_net, lstm: H, hidden units.
   FEWSTEP_HD constexpr uint32_t hidden() const { return bits >> 8U; }
 
   static constexpr uint16_t kPerStep = 1U << 7U;
   static constexpr uint16_t kDecay = 1U << 3U;
+  static constexpr uint16_t kLearnedMoments = 1U << 2U;
+  static constexpr uint32_t kMaxEpsDigit = 15;
 };
+
+/// The options of momentum (eps_digit 0) and adam (0 to kMaxEpsDigit).
+FEWSTEP_HD constexpr RuleOptions mean_options(RateLayout layout,
+                                              bool learned_moments,
+                                              uint8_t eps_digit = 0) {
+  const uint32_t bits =
+      static_cast<uint32_t>(layout) |
+      (learned_moments ? RuleOptions::kLearnedMoments : 0U) |
+      (layout == RateLayout::kTensorStep ? RuleOptions::kPerStep : 0U) |
+      eps_digit * 256U;
+  return {static_cast<uint16_t>(bits)};
+}
 
 /// The options of a rate_net.
 FEWSTEP_HD constexpr RuleOptions rate_net_options(uint8_t hidden, bool decay) {
@@ -71,6 +105,28 @@ FEWSTEP_HD constexpr bool bounds_steps(const Rule& rule) {
   return rule.op == RuleOp::kLslr || rule.options.per_step();
 }
 
+/// Rates at the start of phi in a layout.
+FEWSTEP_HD constexpr uint32_t n_rates(RateLayout layout,
+                                      uint16_t steps,
+                                      const Network& network) {
+  switch (layout) {
+    case RateLayout::kScalar: break;
+    case RateLayout::kTensorStep: return uint32_t{network.n_tensors} * steps;
+    case RateLayout::kParameter: return network.n_params;
+  }
+  return 1;
+}
+/// The same of a momentum or adam; there the gains of the means follow.
+FEWSTEP_HD constexpr uint32_t n_rates(const Rule& rule,
+                                      const Network& network) {
+  return n_rates(rule.options.layout(), rule.steps, network);
+}
+
+/// Running means of a rule.
+FEWSTEP_HD constexpr uint32_t n_means(RuleOp op) {
+  return op == RuleOp::kMomentum ? 1 : op == RuleOp::kAdam ? 2 : 0;
+}
+
 /// The rate_net of a rule.
 FEWSTEP_HD constexpr RateNetShape rate_net_shape(const Network& network,
                                                  uint16_t steps,
@@ -93,6 +149,30 @@ FEWSTEP_HD constexpr Rule make_rule(RuleOp op,
     case RuleOp::kMetaSgd:
       if (options.bits == 0) rule.n_phi = network.n_params;
       break;
+    case RuleOp::kMomentum:
+    case RuleOp::kAdam: {
+      // phi: rates, a gain for each mean, and with learned moments their
+      // start, [n_means][P].
+      const uint32_t most = op == RuleOp::kAdam ? RuleOptions::kMaxEpsDigit : 0;
+      const RuleOptions same =
+          mean_options(options.layout(),
+                       options.learned_moments(),
+                       static_cast<uint8_t>(options.eps_digit()));
+      if (options.bits != same.bits || options.eps_digit() > most ||
+          options.layout() > RateLayout::kParameter) {
+        break;
+      }
+      const uint32_t n = n_means(op);
+      const uint32_t learned = options.learned_moments() ? network.n_params : 0;
+      // Below 2^32 + 2^28.
+      const uint64_t n_phi =
+          uint64_t{n_rates(options.layout(), steps, network)} +
+          n * (1U + learned);
+      if (n_phi > 0xffffffff) break;
+      rule.n_phi = static_cast<uint32_t>(n_phi);
+      rule.n_state_per_param = n;
+      break;
+    }
     case RuleOp::kRateNet: {
       const RuleOptions same = rate_net_options(
           static_cast<uint8_t>(options.hidden()), options.decay());
@@ -132,7 +212,9 @@ FEWSTEP_HD constexpr bool uses_loss(RuleOp op) {
   switch (op) {
     case RuleOp::kSgd:
     case RuleOp::kLslr:
-    case RuleOp::kMetaSgd: return false;
+    case RuleOp::kMetaSgd:
+    case RuleOp::kMomentum:
+    case RuleOp::kAdam: return false;
     case RuleOp::kRateNet:
     case RuleOp::kLstm: return true;
   }
@@ -185,7 +267,7 @@ struct RuleVjpCall {
   const T* grad;   ///< [P] g_k.
   const T* state;  ///< [P * n_state_per_param] state_k; null at k = 0.
   T* theta_bar;    ///< [P] in and out.
-  T* state_bar;    ///< [P * n_state_per_param] in and out, or null.
+  T* state_bar;    ///< [P * n_state_per_param] in and out; null without state.
   T* grad_bar;     ///< [P] written.
   T* loss_bar;     ///< Written.
   T* phi_bar;      ///< [n_phi] added to.

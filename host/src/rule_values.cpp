@@ -1,0 +1,101 @@
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#include "fewstep/host/rule_values.h"
+
+#include <algorithm>
+#include <cstddef>
+
+namespace fewstep::host {
+namespace {
+
+// Where the parts of phi begin; rules without running means have rates only.
+struct Parts {
+  uint32_t gains;
+  uint32_t moments;
+
+  Parts(const Rule& rule, const Network& network)
+      : gains(n_means(rule.op) != 0 ? n_rates(rule, network) : rule.n_phi),
+        moments(gains + n_means(rule.op)) {}
+};
+
+}  // namespace
+
+int digit_of_eps(double eps) {
+  constexpr double kPowers[] = {1.0,
+                                1e-1,
+                                1e-2,
+                                1e-3,
+                                1e-4,
+                                1e-5,
+                                1e-6,
+                                1e-7,
+                                1e-8,
+                                1e-9,
+                                1e-10,
+                                1e-11,
+                                1e-12,
+                                1e-13,
+                                1e-14,
+                                1e-15};
+  const auto* const found =
+      std::find(std::begin(kPowers), std::end(kPowers), eps);
+  return found == std::end(kPowers)
+             ? -1
+             : static_cast<int>(found - std::begin(kPowers));
+}
+
+Rule build_rule(const InnerRecipe& inner, const Network& network) {
+  RuleOptions options;
+  if (n_means(inner.rule) != 0) {
+    const int digit = inner.rule == RuleOp::kAdam ? digit_of_eps(inner.eps) : 0;
+    options = mean_options(
+        inner.rate_layout, inner.learn_moments, static_cast<uint8_t>(digit));
+  }
+  return make_rule(
+      inner.rule, static_cast<uint16_t>(inner.steps), network, options);
+}
+
+std::vector<float> initial_phi(const InnerRecipe& inner,
+                               const Rule& rule,
+                               const Network& network) {
+  const Parts parts(rule, network);
+  std::vector<float> phi(rule.n_phi, 0.0F);
+  std::fill_n(phi.begin(), parts.gains, static_cast<float>(inner.rate));
+  const double betas[] = {inner.beta1, inner.beta2};
+  for (uint32_t j = 0; j < parts.moments - parts.gains; ++j) {
+    phi[parts.gains + j] = static_cast<float>(1.0 - betas[j]);
+  }
+  if (rule.op == RuleOp::kAdam && rule.options.learned_moments()) {
+    std::fill(phi.end() - std::ptrdiff_t{network.n_params},
+              phi.end(),
+              static_cast<float>(inner.rms));
+  }
+  project_phi(rule, network, &phi);
+  return phi;
+}
+
+bool learns_phi(const InnerRecipe& inner) {
+  return inner.learn_rate || inner.learn_beta || inner.learn_moments;
+}
+
+void freeze_phi(const InnerRecipe& inner,
+                const Rule& rule,
+                const Network& network,
+                std::vector<float>* d_phi) {
+  const Parts parts(rule, network);
+  const auto gains = d_phi->begin() + std::ptrdiff_t{parts.gains};
+  const auto moments = d_phi->begin() + std::ptrdiff_t{parts.moments};
+  if (!inner.learn_rate) std::fill(d_phi->begin(), gains, 0.0F);
+  if (!inner.learn_beta) std::fill(gains, moments, 0.0F);
+}
+
+void project_phi(const Rule& rule,
+                 const Network& network,
+                 std::vector<float>* phi) {
+  const Parts parts(rule, network);
+  for (uint32_t j = parts.gains; j < parts.moments; ++j) {
+    (*phi)[j] = std::clamp((*phi)[j], kMinGain, 1.0F);
+  }
+}
+
+}  // namespace fewstep::host
