@@ -15,7 +15,7 @@
 
 namespace fewstep {
 
-enum class OpKind : uint8_t { kLayer, kLoss, kRule };
+enum class OpKind : uint8_t { kLayer, kLoss, kRule, kStepOptions };
 
 /// A layer operation's kernels for one weight view, by pass.
 enum Pass : uint32_t { kForward, kWeightGradient, kInputGradient };
@@ -65,6 +65,9 @@ struct fewstep_op {
         code(static_cast<uint8_t>(op)),
         f16(kernels.update[1] != nullptr),
         rule(kernels) {}
+  /// Of no kernel: what it links is other functions (ops/step_options.cpp).
+  explicit constexpr fewstep_op(fewstep::OpKind op_kind)
+      : kind(op_kind), code(0), f16(true), layer{nullptr, nullptr} {}
 };
 
 namespace fewstep {
@@ -103,28 +106,28 @@ inline bool is_f16(const RawView& raw) { return raw.tangent != nullptr; }
 struct TableOps {
   const fewstep_op* const* list;
 
-  void run(LayerOp op, Pass pass, const LayerCall<float>& c) const {
+  void run(Pass pass, const LayerCall<float>& c) const {
     const fewstep_op* const found =
-        find_op(list, OpKind::kLayer, static_cast<uint8_t>(op));
+        find_op(list, OpKind::kLayer, static_cast<uint8_t>(c.layer->op));
     found->layer[is_f16(c.weights) ? 1 : 0]->run[pass](c);
   }
   template <class W>
   void forward(const SerialExecutor&,
-               LayerOp op,
+               LayerOp,
                const LayerCall<float>& c) const {
-    run(op, kForward, c);
+    run(kForward, c);
   }
   template <class W>
   void weight_gradient(const SerialExecutor&,
-                       LayerOp op,
+                       LayerOp,
                        const LayerCall<float>& c) const {
-    run(op, kWeightGradient, c);
+    run(kWeightGradient, c);
   }
   template <class W>
   void input_gradient(const SerialExecutor&,
-                      LayerOp op,
+                      LayerOp,
                       const LayerCall<float>& c) const {
-    run(op, kInputGradient, c);
+    run(kInputGradient, c);
   }
   void loss(const SerialExecutor&, LossOp op, const LossCall<float>& c) const {
     find_op(list, OpKind::kLoss, static_cast<uint8_t>(op))->loss(c);
@@ -136,8 +139,7 @@ struct TableOps {
               const R& phi) const {
     const fewstep_op* const found =
         find_op(list, OpKind::kRule, static_cast<uint8_t>(c.rule->op));
-    const RawView raw = theta.raw();
-    found->rule.update[is_f16(raw) ? 1 : 0](c, raw, phi);
+    found->rule.update[theta.f16 ? 1 : 0](c, {theta.data, nullptr}, phi);
   }
 };
 

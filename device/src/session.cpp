@@ -102,10 +102,10 @@ Status Session::open(Bytes bytes,
   workspace_ = static_cast<float*>(arena.data);
   buffers_ = workspace_ + layout.buffers_at;
   high_water_ = 0;
-  max_support_ = layout.max_support;
-  max_predict_ = layout.max_predict;
-  max_steps_ = layout.max_steps;
-  tile_ = layout.tile;
+  max_support_ = static_cast<uint16_t>(layout.max_support);
+  max_predict_ = static_cast<uint16_t>(layout.max_predict);
+  max_steps_ = static_cast<uint16_t>(layout.max_steps);
+  tile_ = static_cast<uint16_t>(layout.tile);
   loss_first_ = 0.0F;
   loss_last_ = 0.0F;
   on_failure_ = options.on_failure;
@@ -117,7 +117,7 @@ Status Session::open(Bytes bytes,
 }
 
 float* Session::buffer(uint8_t index) const {
-  return buffers_ + size_t{index - 1U} * capsule_.network.n_params;
+  return buffers_ + size_t{index - 1U} * capsule_.network.n_adapted;
 }
 
 // Records that the arena is in use up to `end`.
@@ -171,7 +171,7 @@ Status Session::begin(const SupportSet& support, uint32_t steps) {
   }
   if (steps > max_steps_) return Status::kBadArgument;
   support_ = support;
-  steps_ = steps;
+  steps_ = static_cast<uint16_t>(steps);
   step_ = 0;
   next_ = 0;
   entry_ = current_;
@@ -198,9 +198,11 @@ Status Session::fail() {
 
 // The passes of a tile are functions of their own, so that the frame of one is
 // gone when the next one calls its kernels.
+//
+// What is weak here is for networks of which everything adapts, the gradient as
+// it is; programs that name step_options link ops/step_options.cpp's instead.
 
-__attribute__((noinline)) void Session::run_forward(const float* x,
-                                                    uint32_t n) {
+__attribute__((weak)) void Session::run_forward(const float* x, uint32_t n) {
   forward(SerialExecutor(),
           TableOps{ops_},
           capsule_.network,
@@ -224,8 +226,7 @@ __attribute__((noinline)) void Session::run_loss(const SupportSet& set,
             gradient);
 }
 
-__attribute__((noinline)) void Session::run_backward(const float* x,
-                                                     uint32_t n) {
+__attribute__((weak)) void Session::run_backward(const float* x, uint32_t n) {
   backward(SerialExecutor(),
            TableOps{ops_},
            capsule_.network,
@@ -251,26 +252,30 @@ uint32_t Session::run_tile(const SupportSet& set,
   return begin + n;
 }
 
+__attribute__((weak)) void Session::run_update(const RuleCall<float>& call) {
+  TableOps{ops_}.update(SerialExecutor(), call, theta(), capsule_.rates);
+}
+
 // Turns the gradient into theta_{k+1}, and accepts it if it is finite.
 Status Session::finish_step() {
   const float* const loss = batch_loss(workspace());
   if (!is_finite(*loss)) return fail();
-  const uint32_t n_params = capsule_.network.n_params;
   // The rule's state lies below the buffers. There is none in the capsule, and
   // what the last step would store nobody reads.
-  float* const state =
-      buffers_ - size_t{capsule_.rule.n_state_per_param} * n_params;
-  RuleCall<float> call;
+  const uint32_t n = capsule_.network.n_adapted;
+  float* const state = buffers_ - size_t{capsule_.rule.n_state_per_param} * n;
+  RuleCall<float> call;  // Every field, none zeroed first.
   call.network = &capsule_.network;
   call.rule = &capsule_.rule;
+  call.begin = 0;
+  call.n = n;
   call.step = step_;
   call.loss = loss;
   call.grad = buffer(dest_);
   call.state = step_ != 0 ? state : nullptr;
   call.next_state = step_ + 1 != steps_ ? state : nullptr;
-  const StoredView view = theta();
-  update(SerialExecutor(), TableOps{ops_}, call, view, capsule_.rates);
-  if (!all_finite(call.grad, n_params)) return fail();
+  run_update(call);
+  if (!all_finite(call.grad, n)) return fail();
   if (step_ == 0) loss_first_ = *loss;
   loss_last_ = *loss;
   current_ = dest_;
@@ -283,9 +288,9 @@ Status Session::step_slice(bool* step_done) {
   if (phase_ != Phase::kAdapting || step_ == steps_) return Status::kBadState;
   if (next_ == 0) {
     dest_ = free_buffer();
-    note_use(buffer(dest_) + capsule_.network.n_params);
+    note_use(buffer(dest_) + capsule_.network.n_adapted);
   }
-  next_ = run_tile(support_, next_, true);
+  next_ = static_cast<uint16_t>(run_tile(support_, next_, true));
   const bool last = next_ == support_.n;
   const Status status = last ? finish_step() : Status::kOk;
   if (status == Status::kOk && step_done != nullptr) *step_done = last;
@@ -368,17 +373,16 @@ Status Session::reset() {
   return Status::kOk;
 }
 
-float Session::parameter(uint32_t i) const {
+__attribute__((weak)) float Session::parameter(uint32_t i) const {
   return open_ && i < capsule_.network.n_params ? theta()(i) : 0.0F;
 }
 
 uint64_t Session::hash() const {
   if (!open_) return 0;
   const uint32_t n = capsule_.network.n_params;
-  const StoredView view = theta();
   uint64_t hash = fnv1a(nullptr, 0);
   for (uint32_t i = 0; i < n; ++i) {
-    const float value = view(i);
+    const float value = parameter(i);
     hash = fnv1a(&value, sizeof value, hash);
   }
   return hash;

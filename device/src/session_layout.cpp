@@ -63,9 +63,9 @@ Status plan_session(const Capsule& capsule,
   // State lives from one step to the next.
   const uint32_t n_state =
       l.max_steps == 1 ? 0 : capsule.rule.n_state_per_param;
-  const uint64_t before = workspace + uint64_t{n_state} * network.n_params;
+  const uint64_t before = workspace + uint64_t{n_state} * network.n_adapted;
   const uint64_t bytes =
-      (before + uint64_t{l.n_buffers} * network.n_params) * sizeof(float);
+      (before + uint64_t{l.n_buffers} * network.n_adapted) * sizeof(float);
   const uint64_t inputs = uint64_t{l.tile} * network.n_in;
   if (workspace > 0xffffffffU || inputs > 0xffffffffU || bytes > SIZE_MAX) {
     return Status::kBadArgument;

@@ -9,8 +9,9 @@
 
 namespace fewstep {
 
-/// The arena: the workspace, the rule's state, then n_buffers vectors of P
-/// floats. Options with their defaults filled in.
+/// The arena: the workspace, the rule's state, then n_buffers vectors of as
+/// many floats as there are parameters that adapt. Options with their defaults
+/// filled in.
 struct Layout {
   uint32_t tile;
   uint32_t max_support;

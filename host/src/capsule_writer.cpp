@@ -9,6 +9,7 @@
 #include <cstring>
 #include <span>
 
+#include "fewstep/adapted.h"
 #include "fewstep/capsule_format.h"
 #include "fewstep/host/error.h"
 #include "fewstep/host/file.h"
@@ -117,7 +118,8 @@ class Writer {
     h.model_hash = fnv1a(nullptr, 0);
     const size_t start = sizeof h + table_.size() * sizeof(SectionEntry);
     for (SectionEntry& e : table_) {
-      if (e.type <= static_cast<uint16_t>(SectionType::kRule)) {
+      if (e.type <= static_cast<uint16_t>(SectionType::kRule) ||
+          e.type == static_cast<uint16_t>(SectionType::kOptions)) {
         h.model_hash = fnv1a(payload_.data() + e.offset, e.bytes, h.model_hash);
       }
       e.offset += static_cast<uint32_t>(start);
@@ -254,6 +256,36 @@ void write_rule(Writer& w, const CapsuleContents& c) {
   w.end();
 }
 
+// Only what differs from the default: capsules without stay as they were.
+void write_options(Writer& w, const CapsuleContents& c) {
+  const Network& n = c.network;
+  if (n.adapted == nullptr && !c.rule.has_step_options()) return;
+  for (const float value : {c.rule.weight_decay, c.rule.clip_norm}) {
+    if (!(value >= 0.0F) || !std::isfinite(value) || std::signbit(value)) {
+      contradiction("weight decay or clip norm is not a number >= 0");
+    }
+  }
+  // The table must be plan_adapted()'s.
+  std::vector<uint32_t> table(
+      n.adapted, n.adapted + (n.adapted != nullptr ? n.n_layers : 0));
+  Network copy = n;
+  if (n.adapted != nullptr &&
+      (plan_adapted(table.data(), &copy) != Status::kOk ||
+       copy.adapted != table.data() || copy.n_adapted != n.n_adapted ||
+       !std::equal(table.begin(), table.end(), n.adapted))) {
+    contradiction("what adapts was not planned");
+  }
+  OptionsRecord r = {};
+  r.weight_decay = c.rule.weight_decay;
+  r.clip_norm = c.rule.clip_norm;
+  r.n_adapted = n.n_adapted;
+  r.n_layers = static_cast<uint32_t>(table.size());
+  w.begin(SectionType::kOptions, kSectionRequired);
+  w.put_record(r);
+  w.put(table);
+  w.end();
+}
+
 void write_limits(Writer& w, const CapsuleContents& c) {
   check_count("[capsule] support_max", c.limits.support_max, kMaxCapsuleCount);
   check_count("[capsule] predict_max", c.limits.predict_max, kMaxCapsuleCount);
@@ -385,6 +417,7 @@ CapsuleBytes encode_capsule(const CapsuleContents& contents) {
     writer.put(std::span<const char>(contents.provenance));
     writer.end();
   }
+  write_options(writer, contents);
   CapsuleBytes file = writer.finish();
   // What leaves here opens: a layer record that no planner wrote, say, must not
   // reach a device.

@@ -4,6 +4,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <map>
+
+#include "fewstep/adapted.h"
 #include "fewstep/host/error.h"
 
 namespace fewstep::host {
@@ -23,7 +27,80 @@ Layer chosen_fields(const LayerRecipe& recipe) {
   return layer;
 }
 
+[[noreturn]] void refuse_adapt(const Recipe& recipe, const std::string& what) {
+  throw Error(
+      Exit::kUsage,
+      fmt::format("{}: inner.adapt: {}", recipe.where("inner.adapt"), what));
+}
+
+// Names with parameters, as a message lists them.
+std::string choices(const Network& network,
+                    const std::vector<std::string>& names) {
+  std::string all;
+  for (uint32_t i = 0; i < network.n_layers; ++i) {
+    if (network.layers[i].n_params() == 0) continue;
+    all += (all.empty() ? "\"" : ", \"") + names[i] + "\"";
+  }
+  return all;
+}
+
+// Network::adapted before plan_adapted(): kFrozen or 0.
+std::vector<uint32_t> choose_adapted(const Recipe& recipe,
+                                     const Network& network) {
+  const InnerRecipe& inner = recipe.inner;
+  std::vector<uint32_t> adapted(network.n_layers, kFrozen);
+  if (inner.adapt == Adapt::kLayers) {
+    const std::vector<std::string> names = layer_names(network);
+    for (const std::string& name : inner.layers) {
+      const auto found = std::find(names.begin(), names.end(), name);
+      const auto i = static_cast<size_t>(found - names.begin());
+      if (found == names.end()) {
+        refuse_adapt(recipe,
+                     fmt::format("the network has no layer \"{}\"; those with "
+                                 "parameters are {}",
+                                 name,
+                                 choices(network, names)));
+      }
+      if (network.layers[i].n_params() == 0) {
+        refuse_adapt(recipe,
+                     fmt::format("\"{}\" has no parameters; layers that have "
+                                 "are {}",
+                                 name,
+                                 choices(network, names)));
+      }
+      adapted[i] = 0;
+    }
+    return adapted;
+  }
+  uint32_t head = network.n_layers - 1U;
+  while (network.layers[head].n_params() == 0) --head;
+  for (uint32_t i = 0; i < network.n_layers; ++i) {
+    if (inner.adapt == Adapt::kAll ||
+        (i == head) == (inner.adapt == Adapt::kHead)) {
+      adapted[i] = 0;
+    }
+  }
+  return adapted;
+}
+
 }  // namespace
+
+std::vector<std::string> layer_names(const std::vector<LayerOp>& layers) {
+  std::map<LayerOp, int> count;
+  std::vector<std::string> names;
+  for (const LayerOp op : layers) {
+    names.push_back(fmt::format("{}{}", to_string(op), ++count[op]));
+  }
+  return names;
+}
+
+std::vector<std::string> layer_names(const Network& network) {
+  std::vector<LayerOp> layers;
+  for (uint32_t i = 0; i < network.n_layers; ++i) {
+    layers.push_back(network.layers[i].op);
+  }
+  return layer_names(layers);
+}
 
 PlannedNetwork build_network(const Recipe& recipe) {
   const NetworkRecipe& chosen = recipe.network;
@@ -57,6 +134,12 @@ PlannedNetwork build_network(const Recipe& recipe) {
                 fmt::format("{}: network.layers: {}",
                             recipe.where("network.layers"),
                             planner.error()));
+  }
+  planned.adapted = choose_adapted(recipe, planned.network);
+  if (plan_adapted(planned.adapted.data(), &planned.network) != Status::kOk) {
+    refuse_adapt(recipe,
+                 "no parameter would adapt: the network has one layer with "
+                 "parameters, which is its head");
   }
   return planned;
 }

@@ -15,17 +15,19 @@ namespace fewstep::host {
 namespace {
 
 // The axes of a method: rule, whether its rates are learned, order, outer
-// method, multi-step loss.
+// method, multi-step loss, what adapts.
 std::vector<std::string> axes(const char* rule,
                               bool learn_rate,
                               int order,
                               const char* method,
-                              bool multi_step) {
+                              bool multi_step,
+                              const char* adapt = "all") {
   return {fmt::format("inner.rule={}", rule),
           fmt::format("inner.learn_rate={}", learn_rate),
           fmt::format("inner.order={}", order),
           fmt::format("outer.method={}", method),
-          fmt::format("outer.multi_step={}", multi_step)};
+          fmt::format("outer.multi_step={}", multi_step),
+          fmt::format("inner.adapt={}", adapt)};
 }
 
 std::vector<std::string> with(std::vector<std::string> settings,
@@ -98,6 +100,12 @@ std::span<const Preset> presets() {
       {"fomaml",
        "Finn et al. 2017, first order",
        axes("sgd", false, 1, "gradient", false)},
+      {"anil",
+       "Raghu et al. 2020: the head adapts",
+       axes("sgd", false, 2, "gradient", false, "head")},
+      {"boil",
+       "Oh et al. 2021: all but the head adapts",
+       axes("sgd", false, 2, "gradient", false, "body")},
       {"reptile",
        "Nichol et al. 2018",
        axes("sgd", false, 1, "reptile", false)},

@@ -58,7 +58,8 @@ constexpr std::pair<const char*, Storage> kRateStorages[] = {
     {"f32", Storage::kF32}, {"f16", Storage::kF16}, {"log8", Storage::kLog8}};
 constexpr std::pair<const char*, Keep> kKeeps[] = {{"best", Keep::kBest},
                                                    {"last", Keep::kLast}};
-constexpr std::pair<const char*, bool> kAdapts[] = {{"all", true}};
+constexpr std::pair<const char*, Adapt> kAdapts[] = {
+    {"all", Adapt::kAll}, {"head", Adapt::kHead}, {"body", Adapt::kBody}};
 
 // Every table's keys. Those of [task] depend on its source, those of a layer
 // on its operation.
@@ -82,6 +83,8 @@ const KeyTable& keys() {
         "learn_rate",
         "order",
         "adapt",
+        "weight_decay",
+        "clip_norm",
         "rate_layout",
         "beta",
         "betas",
@@ -373,7 +376,48 @@ void read_moments(const TableReader& r, InnerRecipe* inner) {
   }
 }
 
-void read_inner(const toml::table& table, InnerRecipe* inner) {
+// "all", "head", "body", or layers by name or by index.
+void read_adapt(const TableReader& r, Recipe* recipe) {
+  InnerRecipe* inner = &recipe->inner;
+  if (!r.is_array("adapt")) {
+    inner->adapt =
+        r.choice("adapt", Choices<Adapt>(kAdapts), std::optional(Adapt::kAll));
+    return;
+  }
+  const std::string expected =
+      "must be \"all\", \"head\", \"body\", or an array of layers, by name "
+      "(\"conv2d2\", the second conv2d) or by index from 0";
+  std::vector<LayerOp> ops;
+  for (const LayerRecipe& layer : recipe->network.layers) {
+    ops.push_back(layer.op);
+  }
+  const std::vector<std::string> names = layer_names(ops);
+  inner->adapt = Adapt::kLayers;
+  for (const toml::node& element : r.array("adapt")) {
+    if (element.is_string()) {
+      inner->layers.push_back(element.as_string()->get());
+      continue;
+    }
+    if (!element.is_integer()) {
+      r.fail("adapt",
+             fmt::format("{}; it holds {}", expected, literal(element)));
+    }
+    const std::int64_t index = element.as_integer()->get();
+    if (index < 0 || index >= static_cast<std::int64_t>(names.size())) {
+      r.fail("adapt",
+             fmt::format("the network has layers 0 to {}, not {}",
+                         names.size() - 1,
+                         index));
+    }
+    inner->layers.push_back(names[static_cast<size_t>(index)]);
+  }
+  if (inner->layers.empty()) {
+    r.fail("adapt", "is empty: no parameter would adapt");
+  }
+}
+
+void read_inner(const toml::table& table, Recipe* recipe) {
+  InnerRecipe* inner = &recipe->inner;
   const TableReader r = reader(table, "inner", "[inner]");
   inner->rule = r.choice("rule", Choices<RuleOp>(kRules));
   inner->steps = r.small("steps", 1, 1000, 1);
@@ -393,7 +437,15 @@ void read_inner(const toml::table& table, InnerRecipe* inner) {
                              to_string(inner->rule)));
   }
   inner->order = r.small("order", 1, 2, 2);
-  r.choice("adapt", Choices<bool>(kAdapts), std::optional<bool>(true));
+  read_adapt(r, recipe);
+  inner->weight_decay = r.real("weight_decay", 0.0, kAny, 0.0);
+  inner->clip_norm = r.real("clip_norm", 0.0, kAny, 0.0);
+  for (const char* key : {"weight_decay", "clip_norm"}) {
+    const double value = key[0] == 'w' ? inner->weight_decay : inner->clip_norm;
+    if (value != 0.0 && static_cast<float>(value) == 0.0F) {
+      r.fail(key, "is smaller than the smallest float: use 0 for none");
+    }
+  }
 }
 
 void read_capsule(const toml::table& table, Recipe* recipe) {
@@ -437,6 +489,22 @@ void read_run(const toml::table& table, Recipe* recipe) {
 void check_whole(const Recipe& recipe) {
   const PlannedNetwork planned = build_network(recipe);
   const Network& network = planned.network;
+  if (recipe.outer.method == OuterMethod::kReptile &&
+      network.adapted != nullptr && recipe.run.init_from.empty()) {
+    refuse(recipe,
+           "inner.adapt",
+           "reptile moves the initialization to where adaptation ends, so what "
+           "is frozen would keep its random values: adapt \"all\", start from "
+           "a trained network (run.init_from), or use outer.method = "
+           "\"gradient\"");
+  }
+  if (build_rule(recipe.inner, network).n_phi == 0) {
+    refuse(recipe,
+           "inner.adapt",
+           fmt::format("{} looks at all tensors at once: the layers that adapt "
+                       "must follow one another",
+                       to_string(recipe.inner.rule)));
+  }
   const TaskRecipe& task = recipe.task;
   const bool classes = network.loss == LossOp::kSoftmaxCrossEntropy;
   const std::string last =
@@ -536,7 +604,7 @@ Recipe parse_recipe(const std::string& text,
   }
   read_task(r.table("task"), &recipe);
   read_network(r.table("network"), &recipe.network);
-  read_inner(r.table("inner"), &recipe.inner);
+  read_inner(r.table("inner"), &recipe);
   read_outer(reader(r.table("outer"), "outer", "[outer]"), &recipe);
   read_capsule(r.table("capsule"), &recipe);
   read_run(r.table("run"), &recipe);

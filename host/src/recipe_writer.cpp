@@ -155,12 +155,16 @@ std::string to_toml(const Recipe& recipe) {
   const InnerRecipe& inner = recipe.inner;
   out += fmt::format(
       "\n[inner]\nrule = \"{}\"\nsteps = {}\nrate = {}\nlearn_rate = {}\n"
-      "order = {}\nadapt = \"all\"\n",
+      "order = {}\nadapt = {}\nweight_decay = {}\nclip_norm = {}\n",
       to_string(inner.rule),
       inner.steps,
       number(inner.rate),
       inner.learn_rate,
-      inner.order);
+      inner.order,
+      inner.adapt == Adapt::kLayers ? quote(inner.layers)
+                                    : quote(to_string(inner.adapt)),
+      number(inner.weight_decay),
+      number(inner.clip_norm));
   out += moment_lines(inner);
 
   const OuterRecipe& outer = recipe.outer;
@@ -234,6 +238,16 @@ const char* to_string(SinusoidFamily family) {
     case SinusoidFamily::kMetaSgd: return "meta_sgd";
   }
   return "unknown family";
+}
+
+const char* to_string(Adapt adapt) {
+  switch (adapt) {
+    case Adapt::kAll: return "all";
+    case Adapt::kHead: return "head";
+    case Adapt::kBody: return "body";
+    case Adapt::kLayers: return "layers";
+  }
+  return "unknown";
 }
 
 const char* to_string(Keep keep) {

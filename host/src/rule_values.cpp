@@ -51,8 +51,11 @@ Rule build_rule(const InnerRecipe& inner, const Network& network) {
     options = mean_options(
         inner.rate_layout, inner.learn_moments, static_cast<uint8_t>(digit));
   }
-  return make_rule(
+  Rule rule = make_rule(
       inner.rule, static_cast<uint16_t>(inner.steps), network, options);
+  rule.weight_decay = static_cast<float>(inner.weight_decay);
+  rule.clip_norm = static_cast<float>(inner.clip_norm);
+  return rule;
 }
 
 std::vector<float> initial_phi(const InnerRecipe& inner,
@@ -66,7 +69,7 @@ std::vector<float> initial_phi(const InnerRecipe& inner,
     phi[parts.gains + j] = static_cast<float>(1.0 - betas[j]);
   }
   if (rule.op == RuleOp::kAdam && rule.options.learned_moments()) {
-    std::fill(phi.end() - std::ptrdiff_t{network.n_params},
+    std::fill(phi.end() - std::ptrdiff_t{network.n_adapted},
               phi.end(),
               static_cast<float>(inner.rms));
   }

@@ -136,6 +136,7 @@ bool read_init(Section* section, uint32_t n_params, StoredArray* init) {
 // All but whether the rule fits the network, which is for its operation to say.
 bool read_rule(Section* section, Rule* rule, StoredArray* rates) {
   const RuleRecord& r = take_record<RuleRecord>(section);
+  // Weight decay and clipping are read_options()'s.
   rule->op = static_cast<RuleOp>(r.op);
   rule->steps = r.steps;
   rule->options = {r.options};
@@ -234,6 +235,13 @@ Status find_sections(const uint8_t* bytes,
 
 }  // namespace
 
+// What programs link that have no step options; step_options.cpp has the other.
+__attribute__((weak)) Status read_options(const void* section,
+                                          uint32_t,
+                                          Capsule*) {
+  return section == nullptr ? Status::kOk : Status::kUnsupportedOperation;
+}
+
 uint32_t crc32(const void* bytes, size_t n_bytes, uint32_t crc) {
   const uint8_t* p = static_cast<const uint8_t*>(bytes);
   crc = ~crc;
@@ -303,8 +311,14 @@ Status parse_capsule(const void* bytes, size_t n_bytes, Capsule* capsule) {
   Capsule& c = *capsule;
   Section* const golden = section(SectionType::kGolden);
   c.golden_record = at<GoldenRecord>(golden->data);
-  if (hash != header.model_hash ||
-      !read_network(section(SectionType::kNetwork), &c.network) ||
+  c.model_hash = hash;
+  if (!read_network(section(SectionType::kNetwork), &c.network)) {
+    return Status::kBadCapsule;
+  }
+  const Section& options = *section(SectionType::kOptions);
+  const Status status = read_options(options.data, options.bytes, &c);
+  if (status != Status::kOk) return status;
+  if (c.model_hash != header.model_hash ||
       !read_init(section(SectionType::kInit), c.network.n_params, &c.init) ||
       !read_rule(section(SectionType::kRule), &c.rule, &c.rates) ||
       !read_limits(*section(SectionType::kLimits), c.rule, &c.limits) ||
@@ -312,7 +326,6 @@ Status parse_capsule(const void* bytes, size_t n_bytes, Capsule* capsule) {
     return Status::kBadCapsule;
   }
   const Section& provenance = *section(SectionType::kProvenance);
-  c.model_hash = hash;
   c.provenance = reinterpret_cast<const char*>(provenance.data);
   c.provenance_bytes = provenance.bytes;
   c.total_bytes = total;

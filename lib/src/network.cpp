@@ -173,6 +173,7 @@ PlanError NetworkPlanner::derive(const Layer& chosen, Layer* layer) {
     network.n_tensors = static_cast<uint16_t>(network.n_tensors + 2);
   }
   network.n_params = n_params;
+  network.n_adapted = n_params;
   network.n_act = n_act;
   network.n_out = n_out;
   network.out_offset = l.out_offset;
@@ -292,6 +293,7 @@ uint64_t valid_taps(uint32_t n_in,
 
 uint64_t multiply_adds_per_example(const Network& network) {
   uint64_t total = 0;
+  bool below = true;  // Below all that adapts: no gradient flows.
   for (uint32_t i = 0; i < network.n_layers; ++i) {
     const Layer& l = network.layers[i];
     uint64_t forward = 0;
@@ -301,7 +303,12 @@ uint64_t multiply_adds_per_example(const Network& network) {
                 valid_taps(l.in_h, l.out_h, l.kernel, l.stride, l.pad) *
                 valid_taps(l.in_w, l.out_w, l.kernel, l.stride, l.pad);
     }
-    total += forward * (i == network.first_param_layer ? 2 : 3);
+    total += forward;
+    if (!below) total += forward;
+    if (network.adapts(i)) {
+      total += forward;
+      below = false;
+    }
   }
   return total;
 }

@@ -63,6 +63,13 @@ INSTANTIATE_TEST_SUITE_P(
 TEST_P(SessionMemory, FollowsTheFormula) {
   const LoadedCapsule loaded(make());
   const Network& n = loaded.capsule.network;
+  // What is frozen is read in the capsule.
+  size_t n_adapted = 0;
+  for (uint32_t i = 0; i < n.n_layers; ++i) {
+    if (n.adapted != nullptr && n.adapted[i] == kFrozen) continue;
+    n_adapted += n.layers[i].n_params();
+  }
+  EXPECT_EQ(n.n_adapted, n_adapted);
   const size_t tile = n.transductive != 0  ? 5
                       : options_.tile >= 5 ? 5
                                            : options_.tile;
@@ -76,7 +83,7 @@ TEST_P(SessionMemory, FollowsTheFormula) {
     vectors += loaded.capsule.rule.n_state_per_param;
   }
   const size_t floats = 1 + tile * (1 + n.n_act + n.n_aux_example) +
-                        n.n_aux_batch + vectors * n.n_params;
+                        n.n_aux_batch + vectors * n.n_adapted;
   EXPECT_EQ(bytes_for(loaded.capsule, options_), floats * sizeof(float));
 }
 
@@ -95,7 +102,7 @@ TEST_P(SessionMemory, UsesTheArenaToItsLastByteAndNotBeyond) {
             Status::kOk);
   const size_t workspace = s.session.high_water_bytes();
   EXPECT_GE(workspace, s.arena.touched_bytes());
-  EXPECT_LE(workspace + network.n_params * sizeof(float), exact);
+  EXPECT_LE(workspace + network.n_adapted * sizeof(float), exact);
 
   size_t high_water = workspace;
   for (int round = 0; round < 3; ++round) {
@@ -223,6 +230,33 @@ TEST(SessionMemoryOf, RandomNetworksIsExactAndTilesChangeNoBit) {
   for (size_t op = 1; op <= 9; ++op) {
     EXPECT_GT(n_layers_of[op], 100U) << to_string(static_cast<LayerOp>(op));
   }
+}
+
+// One step of a head costs the head's floats, however large the rest is.
+TEST(SessionHighWater, OfAHeadIsTheHeads) {
+  SessionOptions options;
+  options.max_steps = 1;
+  options.tile = 1;
+  OpenSession all(small_classifier(), options);
+  OpenSession head(small_head(), options);
+  const Network& n = head.network();
+  const Layer& last = n.layers[n.n_layers - 1];
+  EXPECT_LT(last.n_params(), n.n_params);
+  const DeviceEpisode episode = make_device_episode(n, 5);
+  ASSERT_EQ(all.session.adapt(episode.set()), Status::kOk);
+  ASSERT_EQ(head.session.adapt(episode.set()), Status::kOk);
+  EXPECT_EQ(all.session.high_water_bytes() - head.session.high_water_bytes(),
+            4 * (n.n_params - last.n_params()));
+  EXPECT_EQ(head.session.high_water_bytes(),
+            4 * (1 + 1 + n.n_act + n.n_aux_example + last.n_params()));
+}
+
+// A frozen batch norm above a layer that adapts takes its sums and no more.
+TEST(SessionHighWater, OfAFrozenBatchNormIsItsSums) {
+  const LoadedCapsule pieces(small_pieces());
+  const Network& n = pieces.capsule.network;
+  ASSERT_EQ(n.layers[2].op, LayerOp::kBatchNorm);
+  EXPECT_EQ(n.n_aux_batch, n.layers[2].n_aux + n.layers[2].n_params());
 }
 
 TEST(SessionHighWater, IsOfWhatWasCalled) {

@@ -11,6 +11,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <vector>
@@ -28,6 +29,26 @@ struct Expected {
   std::vector<float> theta;
 };
 
+// Weight decay and clipping, as step_options.h defines them.
+void regularize(const Rule& rule,
+                const std::vector<float>& theta,
+                std::vector<float>* grad) {
+  std::vector<float>& g = *grad;
+  for (size_t i = 0; i < g.size() && rule.weight_decay != 0.0F; ++i) {
+    g[i] = std::fma(2.0F * rule.weight_decay, theta[i], g[i]);
+  }
+  if (rule.clip_norm == 0.0F) return;
+  float partial[32] = {};
+  for (size_t i = 0; i < g.size(); ++i) {
+    partial[i % 32] = std::fma(g[i], g[i], partial[i % 32]);
+  }
+  float sum = 0.0F;
+  for (const float p : partial) sum += p;
+  const float norm = std::sqrt(sum);
+  if (norm <= rule.clip_norm) return;
+  for (float& x : g) x *= rule.clip_norm / norm;
+}
+
 Expected reference(const Capsule& capsule,
                    const DeviceEpisode& episode,
                    uint32_t steps,
@@ -43,19 +64,40 @@ Expected reference(const Capsule& capsule,
   const SerialExecutor executor;
   const fewstep::AllOps ops;
   Expected expected;
+  // What adapts, by index in theta.
+  std::vector<size_t> at;
+  for (uint32_t l = 0; l < network.n_layers; ++l) {
+    if (network.adapted != nullptr && network.adapted[l] == kFrozen) continue;
+    for (uint32_t i = 0; i < network.layers[l].n_params(); ++i) {
+      at.push_back(network.layers[l].param_offset + i);
+    }
+  }
+  std::vector<float> state(at.size() * capsule.rule.n_state_per_param);
   for (uint32_t k = 0; k < steps; ++k) {
     std::vector<float> grad(network.n_params);
     const PlainView<float> view = {theta.data()};
     gradient(executor, ops, network, view, workspace, batch, grad.data());
     expected.losses.push_back(*batch_loss(workspace));
+    std::vector<float> from, step;
+    for (const size_t i : at) {
+      from.push_back(theta[i]);
+      step.push_back(grad[i]);
+    }
+    regularize(capsule.rule, from, &step);
     RuleCall<float> call = {};
     call.network = &network;
     call.rule = &capsule.rule;
     call.step = k;
     call.loss = batch_loss(workspace);
-    call.grad = grad.data();
-    update(executor, ops, call, view, PlainView<float>{phi.data()});
-    theta = grad;
+    call.grad = step.data();
+    call.state = k == 0 ? nullptr : state.data();
+    call.next_state = state.data();
+    update(executor,
+           ops,
+           call,
+           PlainView<float>{from.data()},
+           PlainView<float>{phi.data()});
+    for (size_t j = 0; j < at.size(); ++j) theta[at[j]] = step[j];
   }
   expected.theta = theta;
   return expected;

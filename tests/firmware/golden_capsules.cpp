@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "episode_header.h"
+#include "fewstep/adapted.h"
 #include "fewstep/device/every_op.h"
 #include "fewstep/device/session.h"
 #include "fewstep/host/capsule_writer.h"
@@ -200,6 +201,10 @@ void write_case(Case c, const std::filesystem::path& folder, bool spoil) {
     }
   }
   require(planner.finish(c.layers.data(), c.loss), planner.error());
+  std::vector<uint32_t> adapted(c.layers.size(),
+                                c.adapt.empty() ? 0U : kFrozen);
+  for (const size_t i : c.adapt) adapted[i] = 0;
+  require(plan_adapted(adapted.data(), &contents.network), "plan_adapted");
   const Network& network = contents.network;
 
   Values values;
@@ -220,6 +225,8 @@ void write_case(Case c, const std::filesystem::path& folder, bool spoil) {
   }
   contents.init_storage = c.init;
   contents.rule = make_rule(c.rule, c.steps, network, c.options);
+  contents.rule.weight_decay = c.weight_decay;
+  contents.rule.clip_norm = c.clip_norm;
   contents.rate_storage = c.rates;
   // Learned rates are of either sign, most of them positive.
   for (uint32_t i = 0; i < contents.rule.n_phi; ++i) {

@@ -18,6 +18,7 @@
 #include "fewstep/host/engine.h"
 #include "fewstep/ops.h"
 #include "support/allocation_guard.h"
+#include "support/step_choices.h"
 #include "support/test_network.h"
 #include "support/test_rules.h"
 
@@ -79,6 +80,18 @@ struct Problem {
         theta(net.random_theta(1)),
         phi(random_phi(rule, net.network, 2)) {
     objective.steps = steps;
+  }
+  /// Of which part adapts, with weight decay and clipping.
+  Problem(const NamedSpecs& specs,
+          LossOp loss,
+          const TestRule& test_rule,
+          const StepChoice& c)
+      : net(specs.input, specs.specs, loss),
+        rule(c.rule(&net, test_rule, 2)),
+        source(net, 5, 7),
+        theta(net.random_theta(1)),
+        phi(random_phi(rule, net.network, 2)) {
+    objective.steps = 2;
   }
   std::unique_ptr<host::Engine> engine(
       uint32_t n_threads, LaneLayout layout = LaneLayout::kTasks) const {
@@ -204,6 +217,23 @@ TEST(CpuEngine, EqualsOneTaskAfterAnother) {
       const Result expected = one_by_one(s, 3, n_tasks);
       for (const LaneLayout layout : kLayouts) {
         SCOPED_TRACE(layout == LaneLayout::kTasks ? "tasks" : "channels");
+        const auto engine = s.engine(2, layout);
+        expect_same(by_engine(s, engine.get(), 3, n_tasks), expected);
+      }
+    }
+  }
+}
+
+TEST(CpuEngine, WithStepOptionsEqualsOneTaskAfterAnother) {
+  uint32_t n_tasks = 1;
+  for (const NamedSpecs& specs : zoo()) {
+    for (const StepChoice& choice : kStepChoices) {
+      n_tasks = n_tasks % 19 + 3;
+      const TestRule& rule = kTestRules[n_tasks % 9];
+      SCOPED_TRACE(specs.name + " " + rule.name + " " + choice.name);
+      const Problem s(specs, LossOp::kSoftmaxCrossEntropy, rule, choice);
+      const Result expected = one_by_one(s, 3, n_tasks);
+      for (const LaneLayout layout : kLayouts) {
         const auto engine = s.engine(2, layout);
         expect_same(by_engine(s, engine.get(), 3, n_tasks), expected);
       }

@@ -12,6 +12,7 @@
 #include "fewstep/host/gradcheck.h"
 #include "fewstep/host/gradcheck_impl.h"
 #include "fewstep/ops.h"
+#include "support/step_choices.h"
 #include "support/test_network.h"
 #include "support/test_rules.h"
 
@@ -42,11 +43,10 @@ NamedSpecs named(const std::string& name) {
 template <class Ops>
 std::vector<GradcheckResult> check(const Ops& ops,
                                    const TestNetwork& net,
-                                   const TestRule& test_rule,
+                                   const Rule& rule,
                                    uint32_t steps,
                                    uint32_t n_coordinates,
                                    const std::vector<float>& weights = {}) {
-  const Rule rule = test_rule.make(steps, net.network);
   const Episode episode = net.random_episode(6, kSupport, kQuery);
   const auto theta = net.random_theta(2);
   const auto phi = random_phi(rule, net.network, 3);
@@ -65,6 +65,17 @@ std::vector<GradcheckResult> check(const Ops& ops,
                               phi_double,
                               options)
       .run();
+}
+
+template <class Ops>
+std::vector<GradcheckResult> check(const Ops& ops,
+                                   const TestNetwork& net,
+                                   const TestRule& rule,
+                                   uint32_t steps,
+                                   uint32_t n_coordinates,
+                                   const std::vector<float>& weights = {}) {
+  return check(
+      ops, net, rule.make(steps, net.network), steps, n_coordinates, weights);
 }
 
 class Gradchecks : public ::testing::TestWithParam<size_t> {};
@@ -107,6 +118,29 @@ TEST_P(Gradchecks, PassWithStepWeights) {
   }
 }
 
+// Part of the network adapts, weight decay, clipping: every rule, 1 and 3
+// steps.
+TEST_P(Gradchecks, PassWithStepOptions) {
+  const NamedSpecs specs = zoo()[GetParam()];
+  for (const StepChoice& choice : kStepChoices) {
+    for (const TestRule& test_rule : kTestRules) {
+      for (const uint32_t steps : {1U, 3U}) {
+        SCOPED_TRACE(specs.name + " " + test_rule.name + " " + choice.name +
+                     ", steps " + std::to_string(steps));
+        TestNetwork net(specs.input, specs.specs, LossOp::kSoftmaxCrossEntropy);
+        const Rule rule = choice.rule(&net, test_rule, steps);
+        if (rule.n_phi == 0) continue;  // rate_net: layers in one piece.
+        const auto results = check(AllOps(), net, rule, steps, 20);
+        EXPECT_EQ(results.size(), 6U);
+        for (const GradcheckResult& r : results) {
+          EXPECT_TRUE(r.passed) << describe(r);
+          EXPECT_GT(r.n_values, 0U);
+        }
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Zoo,
                          Gradchecks,
                          ::testing::Range<size_t>(0, zoo().size()),
@@ -130,12 +164,17 @@ enum class Fault {
   kNoRates,
   kNoGains,
   kNoMoments,
+  // Of step options.
+  kHessianOfAdaptedOnly,  // H g_bar over the rows that adapt.
+  kNoDecayTerm,           // theta_bar without that of weight decay.
+  kNoClipDerivative,      // Clipping's scale taken for a constant.
 };
 
 /// AllOps with one wrong sign: in layer operation `layer`, or in every vjp.
 struct FaultyOps {
   Fault fault = Fault::kNone;
   LayerOp layer = LayerOp::kDense;
+  const Network* network = nullptr;  // kHessianOfAdaptedOnly.
 
   template <class T>
   static void negate(T* values, uint64_t n) {
@@ -162,6 +201,14 @@ struct FaultyOps {
         (fault == Fault::kWeightGradient ||
          (fault == Fault::kHessianWeightGradient && kIsDual<T>))) {
       negate(c.grad, c.layer->n_weights);
+    }
+    if constexpr (kIsDual<T>) {
+      if (fault == Fault::kHessianOfAdaptedOnly &&
+          network->adapted[c.layer - network->layers] == kFrozen) {
+        for (uint32_t i = 0; i < c.layer->n_params(); ++i) {
+          c.grad[i].tangent = constant<Primal<T>>(0.0F);
+        }
+      }
     }
   }
   template <class W, class E, class T>
@@ -191,7 +238,19 @@ struct FaultyOps {
            const R& phi) const {
     const std::vector<T> before(c.phi_bar, c.phi_bar + c.rule->n_phi);
     AllOps().vjp(e, c, theta, phi);
-    const uint32_t n = c.network->n_params;
+    const uint32_t n = c.network->n_adapted;
+    if (fault == Fault::kNoDecayTerm) {
+      // Without clipping that term is 2 lambda grad_bar, added after this.
+      const T twice = constant<T>(2.0F * c.rule->weight_decay);
+      for (uint32_t i = 0; i < n; ++i) {
+        c.theta_bar[i] = fma(-twice, c.grad_bar[i], c.theta_bar[i]);
+      }
+    }
+    if (fault == Fault::kNoClipDerivative) {
+      // The term is a multiple of what the rule saw, which nobody reads after.
+      T* const seen = const_cast<T*>(c.grad);
+      for (uint32_t i = 0; i < n; ++i) seen[i] = constant<T>(0.0F);
+    }
     if (fault == Fault::kThetaBar) negate(c.theta_bar, n);
     if (fault == Fault::kGradBar) negate(c.grad_bar, n);
     if (fault == Fault::kPhiBar) {
@@ -270,6 +329,48 @@ TEST(GradcheckCanary, SeesAWrongSignInEveryLayer) {
       EXPECT_EQ(
           passed(results, "first-order tangent", "theta"),
           fault != Fault::kInputGradient && fault != Fault::kWeightGradient);
+    }
+  }
+}
+
+TEST(GradcheckCanary, SeesEveryTermOfStepOptions) {
+  struct Planted {
+    Fault fault;
+    StepChoice choice;
+    bool first_order;  // Seen there, too.
+  };
+  const Planted all[] = {
+      {Fault::kHessianOfAdaptedOnly,
+       {"head", StepChoice::kHead, 0.0F, 0.0F},
+       false},
+      {Fault::kHessianOfAdaptedOnly,
+       {"body", StepChoice::kBody, 0.0F, 0.0F},
+       false},
+      {Fault::kNoDecayTerm, {"decay", StepChoice::kAll, 0.0625F, 0.0F}, true},
+      {Fault::kNoClipDerivative,
+       {"clip", StepChoice::kAll, 0.0F, 0.0625F},
+       false},
+  };
+  const NamedSpecs specs = named("relu");
+  for (const Planted& p : all) {
+    for (const TestRule& test_rule : kTestRules) {
+      for (const uint32_t steps : {1U, 3U}) {
+        SCOPED_TRACE(std::string(test_rule.name) + " " + p.choice.name +
+                     ", steps " + std::to_string(steps));
+        TestNetwork net(specs.input, specs.specs, LossOp::kMeanSquaredError);
+        const Rule rule = p.choice.rule(&net, test_rule, steps);
+        FaultyOps ops;
+        ops.network = &net.network;
+        for (const GradcheckResult& r : check(ops, net, rule, steps, 0)) {
+          EXPECT_TRUE(r.passed) << describe(r);
+        }
+        ops.fault = p.fault;
+        const auto results = check(ops, net, rule, steps, 0);
+        EXPECT_FALSE(passed(results, "tangent", "theta"));
+        EXPECT_FALSE(passed(results, "differences", "theta"));
+        EXPECT_EQ(passed(results, "first-order tangent", "theta"),
+                  !p.first_order);
+      }
     }
   }
 }

@@ -13,6 +13,7 @@
 #include "fewstep/executor/serial.h"
 #include "fewstep/host/meta_gradient.h"
 #include "fewstep/ops.h"
+#include "support/step_choices.h"
 #include "support/test_network.h"
 
 namespace fewstep::testing {
@@ -82,19 +83,29 @@ VectorXd sweep(const TestNetwork& net,
   return g;
 }
 
-/// Parameter i's rate at step k as an index into phi (DESIGN section 6).
+constexpr size_t kNoRate = ~size_t{0};
+
+/// Parameter i's rate at step k as an index into phi (DESIGN section 6), or
+/// kNoRate when it is frozen.
 std::vector<size_t> rate_index(const TestNetwork& net,
                                const Rule& rule,
                                uint32_t k) {
   std::vector<size_t> index;
   size_t tensor = 0;
-  for (const Layer& l : net.layers) {
+  size_t parameter = 0;
+  for (size_t layer = 0; layer < net.layers.size(); ++layer) {
+    const Layer& l = net.layers[layer];
+    if (!net.adapted.empty() && net.adapted[layer] == kFrozen) {
+      index.insert(index.end(), l.n_params(), kNoRate);
+      continue;
+    }
     for (const uint32_t n : {l.n_weights, l.n_biases}) {
       if (n == 0) continue;
       for (uint32_t i = 0; i < n; ++i) {
         if (rule.op == RuleOp::kSgd) index.push_back(0);
         if (rule.op == RuleOp::kLslr) index.push_back(tensor * rule.steps + k);
-        if (rule.op == RuleOp::kMetaSgd) index.push_back(index.size());
+        if (rule.op == RuleOp::kMetaSgd) index.push_back(parameter);
+        ++parameter;
       }
       ++tensor;
     }
@@ -362,6 +373,64 @@ TEST_P(MetaGradients, EqualsComplexStepOfTheReference) {
         EXPECT_LE((g - exact).norm(), 1e-11 * exact.norm())
             << (g - exact).norm() / exact.norm();
       }
+    }
+  }
+}
+
+// The same where part of the network adapts, with weight decay and clipping:
+// all of it written again at complex numbers.
+TEST_P(MetaGradients, WithStepOptionsEqualsComplexStepOfTheReference) {
+  using C = std::complex<double>;
+  using reference::Vector;
+  const NamedSpecs specs = zoo()[GetParam()];
+  for (const StepChoice& choice : kStepChoices) {
+    for (const TestRule& test_rule : kStatelessRules) {
+      SCOPED_TRACE(specs.name + " " + test_rule.name + " " + choice.name);
+      TestNetwork net(specs.input, specs.specs, LossOp::kSoftmaxCrossEntropy);
+      const Rule rule = choice.rule(&net, test_rule, 2);
+      const uint32_t n_s = 4;
+      const uint32_t n_q = 5;
+      const Task task(net.random_episode(4, n_s, n_q), n_s, n_q);
+      Objective objective;
+      objective.steps = 2;
+      const VectorXd theta = reference_vector<double>(net.random_theta(2));
+      const VectorXd phi =
+          reference_vector<double>(random_phi(rule, net.network, 3));
+      const reference::Network<C> ref(specs.input, specs.specs);
+      const auto sx = reference_rows<C>(task.sx.data(), n_s, net.network.n_in);
+      const auto qx = reference_rows<C>(task.qx.data(), n_q, net.network.n_in);
+      const auto sa = reference_answers(
+          task.episode.support_labels, {}, n_s, net.network.n_out);
+      const auto qa = reference_answers(
+          task.episode.query_labels, {}, n_q, net.network.n_out);
+      const auto value = [&](const Vector<C>& both) {
+        Vector<C> t = both.head(theta.size());
+        const Vector<C> p = both.tail(phi.size());
+        for (uint32_t k = 0; k < 2; ++k) {
+          const auto index = rate_index(net, rule, k);
+          Vector<C> g = ref.gradient(t, sx, sa);
+          g += 2.0 * static_cast<double>(rule.weight_decay) * t;
+          C square(0.0);
+          for (Eigen::Index i = 0; i < t.size(); ++i) {
+            if (index[static_cast<size_t>(i)] != kNoRate) square += g[i] * g[i];
+          }
+          const double most = static_cast<double>(rule.clip_norm);
+          const C norm = std::sqrt(square);
+          if (most != 0.0 && norm.real() > most) g *= most / norm;
+          for (Eigen::Index i = 0; i < t.size(); ++i) {
+            const size_t at = index[static_cast<size_t>(i)];
+            if (at != kNoRate) t[i] -= p[static_cast<Eigen::Index>(at)] * g[i];
+          }
+        }
+        return ref.loss(t, qx, qa);
+      };
+      VectorXd both(theta.size() + phi.size());
+      both << theta, phi;
+      const VectorXd exact = reference::complex_step(value, both);
+      const VectorXd g =
+          sweep(net, rule, objective, task, theta, phi, n_s, n_q);
+      EXPECT_LE((g - exact).norm(), 1e-11 * exact.norm())
+          << (g - exact).norm() / exact.norm();
     }
   }
 }

@@ -88,6 +88,9 @@ TEST(Presets, AreTheirMethods) {
   EXPECT_FALSE(of("maml").inner.learn_rate);
   EXPECT_EQ(of("maml").inner.order, 2);
   EXPECT_EQ(of("fomaml").inner.order, 1);
+  EXPECT_EQ(of("anil").inner.adapt, Adapt::kHead);
+  EXPECT_EQ(of("boil").inner.adapt, Adapt::kBody);
+  EXPECT_EQ(of("maml").inner.adapt, Adapt::kAll);
   EXPECT_EQ(of("meta_sgd").inner.rule, RuleOp::kMetaSgd);
   EXPECT_EQ(of("reptile").outer.method, OuterMethod::kReptile);
   EXPECT_EQ(of("maml_lslr").inner.rule, RuleOp::kLslr);

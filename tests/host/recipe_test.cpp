@@ -135,6 +135,66 @@ TEST(Recipe, SurvivesWritingAndReading) {
   EXPECT_EQ(parse_recipe(to_toml(r), "r.toml").inner.rate, 0.1 + 0.2);
 }
 
+std::vector<std::string> adapting(const std::string& value) {
+  const Recipe r = parse_recipe(kImages, "r.toml", {"inner.adapt=" + value});
+  EXPECT_EQ(to_toml(parse_recipe(to_toml(r), "x.toml")), to_toml(r));
+  const PlannedNetwork planned = build_network(r);
+  const std::vector<std::string> names = layer_names(planned.network);
+  std::vector<std::string> list;
+  for (uint32_t i = 0; i < planned.network.n_layers; ++i) {
+    if (planned.network.adapts(i)) list.push_back(names[i]);
+  }
+  return list;
+}
+
+TEST(Recipe, ChoosesWhatAdapts) {
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(adapting("all"), Names({"conv2d1", "group_norm1", "dense1"}));
+  EXPECT_EQ(adapting("head"), Names({"dense1"}));
+  EXPECT_EQ(adapting("body"), Names({"conv2d1", "group_norm1"}));
+  EXPECT_EQ(adapting("[\"dense1\", \"conv2d1\"]"),
+            Names({"conv2d1", "dense1"}));
+  EXPECT_EQ(adapting("[1, \"dense1\"]"), Names({"group_norm1", "dense1"}));
+  // All of them by name is all of them.
+  EXPECT_EQ(adapting("[0, 1, 4]"), adapting("all"));
+}
+
+TEST(Recipe, GivesTheRuleItsOptions) {
+  const Recipe r = parse_recipe(
+      kImages,
+      "r.toml",
+      {"inner.adapt=head", "inner.weight_decay=0.5", "inner.clip_norm=2"});
+  const PlannedNetwork planned = build_network(r);
+  const Rule rule = build_rule(r, planned.network);
+  EXPECT_EQ(rule.weight_decay, 0.5F);
+  EXPECT_EQ(rule.clip_norm, 2.0F);
+  EXPECT_EQ(rule.n_phi, 2U * 3U);  // lslr: two tensors, three steps.
+  EXPECT_EQ(to_toml(parse_recipe(to_toml(r), "x.toml")), to_toml(r));
+}
+
+// Reptile learns nothing of what does not adapt.
+TEST(Recipe, RefusesReptileOfAPart) {
+  const std::vector<std::string> reptile = {
+      "outer.method=reptile", "inner.rule=sgd", "inner.learn_rate=false"};
+  EXPECT_EQ(error_of(kImages, reptile), "accepted");
+  std::vector<std::string> part = reptile;
+  part.push_back("inner.adapt=body");
+  EXPECT_NE(error_of(kImages, part).find("inner.adapt: reptile moves"),
+            std::string::npos);
+  part.push_back("run.init_from=x.npz");
+  EXPECT_EQ(error_of(kImages, part), "accepted");
+}
+
+// A body needs a layer below the head.
+TEST(Recipe, RefusesTheBodyOfOneLayer) {
+  const std::string said =
+      error_of(with(kSinusoid, "rate = 1", "rate = 1\nadapt = \"body\""),
+               {"network.layers=[{op = \"dense\", units = 1}]"});
+  EXPECT_NE(said.find("inner.adapt: no parameter would adapt"),
+            std::string::npos)
+      << said;
+}
+
 TEST(Recipe, TakesOverrides) {
   const Recipe r = parse_recipe(kImages,
                                 "r.toml",
@@ -257,6 +317,41 @@ INSTANTIATE_TEST_SUITE_P(
                 "rate = 0.4",
                 "rate = 0.4\nlearn_rate = false",
                 "inner.learn_rate: lslr always learns its rates"},
+        Refusal{"UnknownAdapt",
+                "rate = 0.4",
+                "rate = 0.4\nadapt = \"heads\"",
+                "inner.adapt: \"heads\" is not known; the nearest is "
+                "\"head\""},
+        Refusal{"AdaptNoSuchLayer",
+                "rate = 0.4",
+                "rate = 0.4\nadapt = [\"conv2d2\"]",
+                "r.toml:23: inner.adapt: the network has no layer "
+                "\"conv2d2\"; those with parameters are \"conv2d1\", "
+                "\"group_norm1\", \"dense1\""},
+        Refusal{"AdaptWithoutParameters",
+                "rate = 0.4",
+                "rate = 0.4\nadapt = [2]",
+                "inner.adapt: \"relu1\" has no parameters"},
+        Refusal{"AdaptBeyond",
+                "rate = 0.4",
+                "rate = 0.4\nadapt = [5]",
+                "inner.adapt: the network has layers 0 to 4, not 5"},
+        Refusal{"AdaptNothing",
+                "rate = 0.4",
+                "rate = 0.4\nadapt = []",
+                "inner.adapt: is empty: no parameter would adapt"},
+        Refusal{"AdaptOfAnotherType",
+                "rate = 0.4",
+                "rate = 0.4\nadapt = [true]",
+                "inner.adapt: must be \"all\", \"head\", \"body\""},
+        Refusal{"NegativeDecay",
+                "rate = 0.4",
+                "rate = 0.4\nweight_decay = -1",
+                "inner.weight_decay: must be a number >= 0, not -1"},
+        Refusal{"ClipTooSmall",
+                "rate = 0.4",
+                "rate = 0.4\nclip_norm = 1e-60",
+                "inner.clip_norm: is smaller than the smallest float"},
         Refusal{"TooManyCapsuleSteps",
                 "iterations = 100",
                 "iterations = 100\n[capsule]\nsteps = 4",

@@ -71,6 +71,25 @@ void check_accepted(const CapsuleBytes& file, const Capsule& c) {
   ASSERT_EQ(n.n_out, n_in);
   ASSERT_LE(uint64_t{n.out_offset} + n.n_out, n.n_act);
 
+  if (n.adapted != nullptr) {
+    touch(file, n.adapted, uint64_t{n.n_layers} * 4);
+    uint32_t n_adapted = 0;
+    for (uint32_t i = 0; i < n.n_layers; ++i) {
+      if (n.adapted[i] == kFrozen) continue;
+      ASSERT_EQ(n.adapted[i], n_adapted);
+      ASSERT_NE(n.layers[i].n_params(), 0U);
+      n_adapted += n.layers[i].n_params();
+    }
+    ASSERT_EQ(n.n_adapted, n_adapted);
+    ASSERT_LT(n_adapted, n.n_params);
+    ASSERT_GT(n_adapted, 0U);
+  } else {
+    ASSERT_EQ(n.n_adapted, n.n_params);
+  }
+  for (const float x : {c.rule.weight_decay, c.rule.clip_norm}) {
+    ASSERT_TRUE(x >= 0.0F && is_finite(x));
+  }
+
   ASSERT_EQ(c.init.count, n.n_params);
   touch(file, c.init.data, c.init.count * width(c.init.storage));
   ASSERT_EQ(c.rates.count, c.rule.n_phi);
@@ -354,6 +373,9 @@ INSTANTIATE_TEST_SUITE_P(
                       NamedCapsule{"adam", small_adam},
                       NamedCapsule{"batch_norm", small_batch_norm},
                       NamedCapsule{"mixed", small_mixed},
+                      NamedCapsule{"head", small_head},
+                      NamedCapsule{"pieces", small_pieces},
+                      NamedCapsule{"decay", small_decay},
                       NamedCapsule{"smallest", smallest_capsule},
                       NamedCapsule{"bare", bare_capsule}),
     kCapsuleName);

@@ -517,6 +517,100 @@ TEST(Capsule, RatesPerStepBoundTheStepsOfMomentum) {
   EXPECT_EQ(read(file, &c), Status::kBadCapsule);
 }
 
+// Section "options" of a capsule whose layers 1 and 4 adapt (weights 12 + 3 and
+// 9 + 3 of P = 109), at what `change` makes of it.
+Status read_pieces(const std::function<void(RawSection&)>& change,
+                   Capsule* capsule) {
+  Sections sections = take_apart(encode_capsule(small_pieces().contents));
+  RawSection& options = sections.back();
+  EXPECT_EQ(options.type, 7);
+  EXPECT_EQ(options.flags, kSectionRequired);
+  change(options);
+  const CapsuleBytes file = put_together(sections);
+  return read(file, capsule);
+}
+
+TEST(CapsuleOptions, SayWhatAdapts) {
+  const SmallCapsule small = small_pieces();
+  const CapsuleBytes file = encode_capsule(small.contents);
+  Capsule c;
+  ASSERT_EQ(read(file, &c), Status::kOk);
+  const Network& n = c.network;
+  const std::vector<uint32_t> expected = {
+      kFrozen, 0, kFrozen, kFrozen, 15, kFrozen, kFrozen};
+  EXPECT_EQ(std::vector<uint32_t>(n.adapted, n.adapted + n.n_layers), expected);
+  EXPECT_EQ(n.n_adapted, 15U + 12U);
+  EXPECT_EQ(n.n_adapted_tensors(), 4);
+  EXPECT_FALSE(n.adapts_in_one_piece());
+  EXPECT_EQ(c.rule.n_phi, 4U * 3U);
+  EXPECT_EQ(c.rule.weight_decay, 0.03125F);
+  EXPECT_EQ(c.rule.clip_norm, 0.25F);
+  EXPECT_EQ(encode_capsule(host::decode_capsule(c)), file);
+
+  // The canary of the test below: unchanged it reads.
+  EXPECT_EQ(read_pieces([](RawSection&) {}, &c), Status::kOk);
+}
+
+TEST(CapsuleOptions, ThatContradictTheNetworkAreRefused) {
+  const auto word = [](size_t at, uint32_t value) {
+    return [=](RawSection& s) { s.set<uint32_t>(at, value); };
+  };
+  const auto number = [](size_t at, float value) {
+    return [=](RawSection& s) { s.set<float>(at, value); };
+  };
+  const std::vector<std::function<void(RawSection&)>> wrong = {
+      number(0, -1.0F),
+      number(0, -0.0F),
+      number(0, kNan),
+      number(4, kInfinity),
+      number(4, -0.5F),
+      word(8, 26),  // n_adapted
+      word(8, 109),
+      word(12, 0),  // n_layers
+      word(12, 6),
+      word(12, 8),
+      word(12, 0xffffffffU),
+      word(16 + 4 * 1, 1),  // Not where it starts.
+      word(16 + 4 * 4, 12),
+      word(16 + 4 * 3, 15),  // A layer without parameters.
+      word(16 + 4 * 2, 15),  // One layer more.
+      word(16 + 4 * 1, kFrozen),
+      [](RawSection& s) { s.bytes.resize(s.bytes.size() - 4); },
+      [](RawSection& s) { s.bytes.resize(s.bytes.size() + 4); },
+      [](RawSection& s) { s.bytes.resize(15); },
+      [](RawSection& s) { s.bytes.clear(); },
+  };
+  for (size_t i = 0; i < wrong.size(); ++i) {
+    Capsule c;
+    EXPECT_EQ(read_pieces(wrong[i], &c), Status::kBadCapsule) << i;
+  }
+}
+
+// Nothing said twice: what is the default has no section, and no table where
+// everything adapts.
+TEST(CapsuleOptions, OfTheDefaultAreRefused) {
+  Sections sections = take_apart(encode_capsule(small_decay().contents));
+  Capsule c;
+  const CapsuleBytes right = put_together(sections);
+  EXPECT_EQ(read(right, &c), Status::kOk);
+  sections.back().set<float>(0, 0.0F);
+  const CapsuleBytes wrong = put_together(sections);
+  EXPECT_EQ(read(wrong, &c), Status::kBadCapsule);
+}
+
+TEST(CapsuleOptions, ArePartOfTheModelHash) {
+  const auto hash_of = [](const SmallCapsule& small) {
+    const CapsuleBytes file = encode_capsule(small.contents);
+    Capsule c;
+    EXPECT_EQ(read(file, &c), Status::kOk);
+    return c.model_hash;
+  };
+  SmallCapsule stronger = small_decay();
+  stronger.contents.rule.weight_decay *= 2.0F;
+  EXPECT_NE(hash_of(small_decay()), hash_of(small_regressor()));
+  EXPECT_NE(hash_of(small_decay()), hash_of(stronger));
+}
+
 TEST(Capsule, LayerwiseRatesBoundTheSteps) {
   Sections sections = take_apart(encode_capsule(small_regressor().contents));
   sections[kLimits].set<uint32_t>(8, 4);  // Trained for 3.

@@ -15,6 +15,7 @@
 #include "fewstep/ops.h"
 #include "support/checking_executor.h"
 #include "support/shuffled_executor.h"
+#include "support/step_choices.h"
 #include "support/test_network.h"
 #include "support/test_rules.h"
 #include "support/traced.h"
@@ -213,9 +214,8 @@ template <class T, class E>
 std::vector<float> meta_gradient(const E& e,
                                  AccessLog* log,
                                  const TestNetwork& net,
-                                 const TestRule& test_rule,
+                                 const Rule& rule,
                                  host::OuterMethod method) {
-  const Rule rule = test_rule.make(2, net.network);
   const Task<T> task(net.random_episode(5, kSupport, kQuery));
   const std::vector<T> theta = traced<T>(net.random_theta(3));
   const std::vector<T> phi = traced<T>(random_phi(rule, net.network, 4));
@@ -233,6 +233,12 @@ std::vector<float> meta_gradient(const E& e,
                m.workspace().values,
                workspace_values(net.network, kSupport) * sizeof(T),
                true);
+    if (!m.step_arrays().empty()) {
+      log->watch("step",
+                 m.step_arrays().data(),
+                 m.step_arrays().size() * sizeof(T),
+                 true);
+    }
     log->allow_host_writes();
   }
   m.run(e,
@@ -311,6 +317,18 @@ TEST_P(Executors, MetaGradient) {
     SCOPED_TRACE(specs.name + " " + rule.name);
     expect_order_free([&](const auto& e, AccessLog* log, const auto& x) {
       return meta_gradient<std::decay_t<decltype(x)>>(
+          e, log, net, rule.make(2, net.network), host::OuterMethod::kGradient);
+    });
+  }
+}
+
+TEST_P(Executors, MetaGradientWithStepOptions) {
+  for (const StepChoice& choice : kStepChoices) {
+    TestNetwork net(specs.input, specs.specs, LossOp::kSoftmaxCrossEntropy);
+    const Rule rule = choice.rule(&net, kTestRules[8], 2);
+    SCOPED_TRACE(specs.name + " " + choice.name);
+    expect_order_free([&](const auto& e, AccessLog* log, const auto& x) {
+      return meta_gradient<std::decay_t<decltype(x)>>(
           e, log, net, rule, host::OuterMethod::kGradient);
     });
   }
@@ -320,7 +338,11 @@ TEST_P(Executors, Reptile) {
   const TestNetwork net(specs.input, specs.specs, LossOp::kSoftmaxCrossEntropy);
   expect_order_free([&](const auto& e, AccessLog* log, const auto& x) {
     return meta_gradient<std::decay_t<decltype(x)>>(
-        e, log, net, kTestRules[0], host::OuterMethod::kReptile);
+        e,
+        log,
+        net,
+        kTestRules[0].make(2, net.network),
+        host::OuterMethod::kReptile);
   });
 }
 
@@ -338,7 +360,7 @@ TEST_P(Executors, MissingBarriersAreReported) {
   static_cast<void>(meta_gradient<Traced>(CheckingExecutor(&log, false),
                                           &log,
                                           net,
-                                          kTestRules[0],
+                                          kTestRules[0].make(2, net.network),
                                           host::OuterMethod::kGradient));
   EXPECT_GT(log.n_conflicts(), 0U);
 }

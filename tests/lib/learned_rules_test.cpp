@@ -45,7 +45,8 @@ struct Case {
 
 std::vector<Case> cases(const Network& network) {
   return {{"lstm", make_rule(RuleOp::kLstm, 2, network, lstm_options(3))},
-          {"rate_net", make_rule(RuleOp::kRateNet, 2, network, rate_net_options(4, false))},
+          {"rate_net",
+           make_rule(RuleOp::kRateNet, 2, network, rate_net_options(4, false))},
           {"rate_net with decay",
            make_rule(RuleOp::kRateNet, 2, network, rate_net_options(4, true))}};
 }
@@ -90,6 +91,7 @@ TEST(LearnedRules, VjpIsTheTransposedDerivative) {
         call.state = k == 0 ? nullptr : state_d.data();
         call.next_state = next_state.data();
         call.scratch = scratch.data();
+        call.n = n;
         AllOps().update(SerialExecutor(),
                         call,
                         PlainView<D>{theta_d.data()},

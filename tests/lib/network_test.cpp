@@ -371,7 +371,9 @@ TEST(LaneRules, HaveTheBitsOfFloat) {
                             next.data(),
                             next_state.data(),
                             next_state.data(),
-                            nullptr};
+                            nullptr,
+                            0,
+                            n};
     const SharedView<Lanes> rates = {phi.data()};
     host::LaneOps().update(e, call, PlainView<Lanes>{lt.data()}, rates);
     // At step 0: without state, and without storing it.
@@ -401,8 +403,16 @@ TEST(LaneRules, HaveTheBitsOfFloat) {
       std::vector<float> f = g[at];
       std::vector<float> f_shared = g[at];
       std::vector<float> fs = state[at];
-      RuleCall<float> fc = {
-          &net.network, &rule, 1, &fl, f.data(), fs.data(), fs.data(), nullptr};
+      RuleCall<float> fc = {&net.network,
+                            &rule,
+                            1,
+                            &fl,
+                            f.data(),
+                            fs.data(),
+                            fs.data(),
+                            nullptr,
+                            0,
+                            n};
       AllOps().update(e, fc, PlainView<float>{theta[at].data()}, fphi);
       fc.step = 0;
       fc.state = fc.next_state = nullptr;

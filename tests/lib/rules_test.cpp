@@ -44,6 +44,7 @@ TEST_P(Rules, UpdateIsItsFormula) {
     c.step = k;
     c.loss = &loss;
     c.grad = next.data();
+    c.n = n;
     AllOps().update(SerialExecutor(),
                     c,
                     PlainView<float>{theta.data()},
@@ -186,6 +187,7 @@ TEST_P(StateRules, StepsAreTheirFormulas) {
     c.grad = next.data();
     if (k != 0) c.state = state.data();
     if (!last) c.next_state = state.data();
+    c.n = n;
     AllOps().update(SerialExecutor(),
                     c,
                     PlainView<float>{theta.data()},
@@ -290,6 +292,7 @@ TEST_P(StateRules, VjpIsTheTransposedTangent) {
         u.grad = d[1].data();
         if (k != 0) u.state = d[2].data();
         u.next_state = next_state.data();
+        u.n = n;
         AllOps().update(SerialExecutor(),
                         u,
                         PlainView<D>{d[0].data()},
@@ -339,7 +342,7 @@ TEST(Rule, SizesFollowTheLayout) {
 TEST(Rule, PhiThatIsTooLongIsRefused) {
   Network huge = {};
   huge.n_tensors = 65534;
-  huge.n_params = 1U << 26;
+  huge.n_params = huge.n_adapted = 1U << 26;
   const RuleOptions options = mean_options(RateLayout::kTensorStep, true);
   EXPECT_EQ(make_rule(RuleOp::kAdam, 65535, huge, options).n_phi, 0U);
 }

@@ -73,7 +73,12 @@ inline const auto kDeviceCapsules =
                       NamedCapsule{"batch_norm", small_batch_norm},
                       NamedCapsule{"mixed", small_mixed},
                       NamedCapsule{"momentum", small_momentum},
-                      NamedCapsule{"adam", small_adam});
+                      NamedCapsule{"adam", small_adam},
+                      NamedCapsule{"head", small_head},
+                      NamedCapsule{"pieces", small_pieces},
+                      NamedCapsule{"body", small_body},
+                      NamedCapsule{"decay", small_decay},
+                      NamedCapsule{"adam_ends", small_adam_ends});
 
 /// Examples for a network, in buffers of exactly their size.
 struct DeviceEpisode {

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "fewstep/adapted.h"
 #include "fewstep/capsule_format.h"
 #include "fewstep/host/capsule_writer.h"
 
@@ -30,6 +31,7 @@ struct SmallCapsule {
   SmallCapsule& operator=(SmallCapsule&&) = default;
 
   std::vector<Layer> layers;
+  std::vector<uint32_t> adapted;
   CapsuleContents contents;
 };
 
@@ -86,6 +88,21 @@ inline SmallCapsule make_small_capsule(std::initializer_list<uint16_t> shape,
   for (float& rate : c.phi) rate = (rate + 1.125F) / 8.0F;
   c.limits = {5, 4, steps};
   return small;
+}
+
+/// Lets these layers adapt and no other.
+inline void adapt_layers(SmallCapsule& small, const std::vector<size_t>& list) {
+  CapsuleContents& c = small.contents;
+  small.adapted.assign(small.layers.size(), kFrozen);
+  for (const size_t i : list) small.adapted.at(i) = 0;
+  if (plan_adapted(small.adapted.data(), &c.network) != Status::kOk) {
+    throw std::logic_error("nothing adapts");
+  }
+  const Rule before = c.rule;
+  c.rule = make_rule(before.op, before.steps, c.network, before.options);
+  c.rule.weight_decay = before.weight_decay;
+  c.rule.clip_norm = before.clip_norm;
+  c.phi.resize(c.rule.n_phi);
 }
 
 /// Gives `small` a golden episode of recorded, not computed, results: right in
@@ -161,6 +178,36 @@ inline SmallCapsule small_momentum() {
   return small;
 }
 
+/// The classifier of which only the last layer adapts.
+inline SmallCapsule small_head() {
+  SmallCapsule small = small_classifier();
+  adapt_layers(small, {5});
+  return small;
+}
+
+/// Two layers adapt with frozen ones between them, batch norm among those;
+/// decay and clipping, rates per layer and step, f16.
+inline SmallCapsule small_pieces() {
+  SmallCapsule small = make_small_capsule(
+      {1, 4, 4},
+      {{.op = LayerOp::kDense, .out_c = 4},
+       {.op = LayerOp::kConv2d, .out_c = 3, .kernel = 1, .stride = 1},
+       {.op = LayerOp::kBatchNorm},
+       {.op = LayerOp::kRelu},
+       {.op = LayerOp::kDense, .out_c = 3},
+       {.op = LayerOp::kTanh},
+       {.op = LayerOp::kDense, .out_c = 2}},
+      LossOp::kSoftmaxCrossEntropy,
+      RuleOp::kLslr,
+      3);
+  small.contents.init_storage = Storage::kF16;
+  small.contents.rule.weight_decay = 0.03125F;
+  small.contents.rule.clip_norm = 0.25F;
+  adapt_layers(small, {1, 4});
+  add_golden(small, 4, 2);
+  return small;
+}
+
 /// State of two values a parameter, learned moments, a rate each, all in log8.
 inline SmallCapsule small_adam() {
   SmallCapsule small =
@@ -174,6 +221,49 @@ inline SmallCapsule small_adam() {
                          mean_options(RateLayout::kParameter, true, 8));
   small.contents.rate_storage = Storage::kLog8;
   add_golden(small, 3, 2);
+  return small;
+}
+
+/// All but the head adapt, one rate each; clipping.
+inline SmallCapsule small_body() {
+  SmallCapsule small = make_small_capsule(
+      {2, 3, 3},
+      {{.op = LayerOp::kConv2d, .out_c = 4, .kernel = 2, .stride = 1},
+       {.op = LayerOp::kGroupNorm, .groups = 2},
+       {.op = LayerOp::kRelu},
+       {.op = LayerOp::kFlatten},
+       {.op = LayerOp::kDense, .out_c = 2}},
+      LossOp::kMeanSquaredError,
+      RuleOp::kMetaSgd,
+      2);
+  small.contents.rule.clip_norm = 0.5F;
+  adapt_layers(small, {0, 1});
+  return small;
+}
+
+/// Everything adapts, with weight decay.
+inline SmallCapsule small_decay() {
+  SmallCapsule small = small_regressor();
+  small.contents.rule.weight_decay = 0.0625F;
+  return small;
+}
+
+/// Adam with a rate and learned moments for what adapts: the first and the last
+/// layer.
+inline SmallCapsule small_adam_ends() {
+  SmallCapsule small =
+      make_small_capsule({3, 1, 1},
+                         {{.op = LayerOp::kDense, .out_c = 4},
+                          {.op = LayerOp::kTanh},
+                          {.op = LayerOp::kDense, .out_c = 5},
+                          {.op = LayerOp::kRelu},
+                          {.op = LayerOp::kDense, .out_c = 2}},
+                         LossOp::kMeanSquaredError,
+                         RuleOp::kAdam,
+                         3,
+                         mean_options(RateLayout::kParameter, true, 8));
+  small.contents.rule.clip_norm = 0.5F;
+  adapt_layers(small, {0, 4});
   return small;
 }
 
@@ -236,7 +326,8 @@ inline void reseal(CapsuleBytes& file) {
   for (uint32_t i = 0; i < h.n_sections && i < most; ++i) {
     SectionEntry e;
     std::memcpy(&e, &file[sizeof h + i * sizeof e], sizeof e);
-    if (e.type <= 3 && uint64_t{e.offset} + e.bytes <= file.size()) {
+    if ((e.type <= 3 || e.type == 7) &&
+        uint64_t{e.offset} + e.bytes <= file.size()) {
       h.model_hash = fnv1a(file.data() + e.offset, e.bytes, h.model_hash);
     }
   }

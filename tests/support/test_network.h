@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "fewstep/adapted.h"
 #include "fewstep/host/episode.h"
 #include "fewstep/inner_loop.h"
 #include "fewstep/network.h"
@@ -72,6 +73,7 @@ struct TestNetwork {
   reference::Shape input;
   std::vector<reference::Spec> specs;
   std::vector<Layer> layers;
+  std::vector<uint32_t> adapted;
   Network network{};
 
   TestNetwork(const reference::Shape& shape,
@@ -91,6 +93,28 @@ struct TestNetwork {
   }
   TestNetwork(const TestNetwork&) = delete;
   TestNetwork& operator=(const TestNetwork&) = delete;
+
+  /// Lets these layers adapt and no other.
+  void adapt(const std::vector<size_t>& list) {
+    adapted.assign(layers.size(), kFrozen);
+    for (const size_t i : list) adapted.at(i) = 0;
+    EXPECT_EQ(plan_adapted(adapted.data(), &network), Status::kOk);
+  }
+  /// Indices of the layers with parameters.
+  std::vector<size_t> with_parameters() const {
+    std::vector<size_t> list;
+    for (size_t i = 0; i < layers.size(); ++i) {
+      if (layers[i].n_params() != 0) list.push_back(i);
+    }
+    return list;
+  }
+  /// ANIL and BOIL.
+  std::vector<size_t> head() const { return {with_parameters().back()}; }
+  std::vector<size_t> body() const {
+    std::vector<size_t> list = with_parameters();
+    list.pop_back();
+    return list;
+  }
 
   bool classes() const { return network.loss == LossOp::kSoftmaxCrossEntropy; }
 
@@ -154,7 +178,7 @@ inline std::vector<float> random_phi(const Rule& rule,
     phi[n_rates(rule, network) + j] = 0.5F + 0.4F * uniform();
   }
   const bool roots = rule.op == RuleOp::kAdam && rule.options.learned_moments();
-  for (uint32_t i = 0; roots && i < network.n_params; ++i) {
+  for (uint32_t i = 0; roots && i < network.n_adapted; ++i) {
     phi[rule.n_phi - 1 - i] = 0.6F + 0.4F * uniform();
   }
   return phi;

@@ -216,6 +216,41 @@ TEST_F(Cli, TrainsInspectsAndEvaluates) {
   EXPECT_GT(scores["loss_before"]["mean"], 0.0);
 }
 
+TEST_F(Cli, TrainsAHeadWithDecayAndClipping) {
+  train();
+  const Outcome o =
+      run("train tiny.toml --out head --quiet --set inner.adapt=head "
+          "--set inner.weight_decay=0.001 --set inner.clip_norm=10");
+  ASSERT_EQ(o.exit, 0) << o.err;
+  const auto json =
+      nlohmann::json::parse(run("inspect head/tiny.capsule --json").out);
+  const auto all =
+      nlohmann::json::parse(run("inspect run/tiny.capsule --json").out);
+  EXPECT_EQ(json["parameters"], 25);
+  EXPECT_EQ(json["adapted_parameters"], 9);
+  EXPECT_EQ(json["rule"]["values"], 9);
+  EXPECT_EQ(json["layers"][0]["name"], "dense1");
+  EXPECT_EQ(json["layers"][0]["adapts"], false);
+  EXPECT_EQ(json["layers"][2]["name"], "dense2");
+  EXPECT_EQ(json["layers"][2]["adapts"], true);
+  EXPECT_FLOAT_EQ(json["weight_decay"], 0.001F);
+  EXPECT_EQ(json["clip_norm"], 10.0);
+  // Two steps: two vectors of what adapts.
+  EXPECT_EQ(all["arena"][0]["bytes"].get<int>() -
+                json["arena"][0]["bytes"].get<int>(),
+            2 * 4 * (25 - 9));
+  const std::string text = run("inspect head/tiny.capsule").out;
+  EXPECT_THAT(text, HasSubstr("dense2: 9 of 25 parameters"));
+  EXPECT_THAT(text, HasSubstr("saves 128 bytes of arena"));
+  ASSERT_EQ(run("export head/tiny.capsule -o head.h").exit, 0);
+  EXPECT_THAT(read(dir_ / "head.h"), HasSubstr("fewstep_op_step_options"));
+  ASSERT_EQ(run("export run/tiny.capsule -o all.h").exit, 0);
+  EXPECT_THAT(read(dir_ / "all.h"),
+              ::testing::Not(HasSubstr("fewstep_op_step_options")));
+  EXPECT_EQ(run("eval head/tiny.capsule --recipe tiny.toml --tasks 20").exit,
+            0);
+}
+
 TEST_F(Cli, AdaptsToEpisodesAndDumps) {
   train();
   write_episodes();

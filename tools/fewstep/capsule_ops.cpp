@@ -30,6 +30,9 @@ std::vector<std::string> op_symbols(const Capsule& capsule) {
   symbols.push_back(std::string("fewstep_op_") + to_string(network.loss));
   symbols.push_back(std::string("fewstep_op_") + to_string(capsule.rule.op) +
                     f16);
+  if (network.adapted != nullptr || capsule.rule.has_step_options()) {
+    symbols.push_back("fewstep_op_step_options");
+  }
   return symbols;
 }
 

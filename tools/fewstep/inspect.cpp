@@ -14,6 +14,7 @@
 #include "commands.h"
 #include "fewstep/device/session.h"
 #include "fewstep/host/capsule_writer.h"
+#include "fewstep/host/network_builder.h"
 #include "fewstep/host/recipe.h"
 #include "step_cost.h"
 
@@ -46,7 +47,7 @@ std::string settings(const Layer& layer) {
 
 // What the rule keeps from one step to the next, in an arena for more than one.
 uint64_t state_bytes(const Capsule& c) {
-  return uint64_t{c.rule.n_state_per_param} * c.network.n_params *
+  return uint64_t{c.rule.n_state_per_param} * c.network.n_adapted *
          sizeof(float);
 }
 
@@ -61,16 +62,19 @@ Json describe(const host::CapsuleFile& file) {
   json["loss"] = to_string(n.loss);
   json["transductive"] = n.transductive != 0;
   json["parameters"] = n.n_params;
+  json["adapted_parameters"] = n.n_adapted;
+  const std::vector<std::string> names = host::layer_names(n);
   Json layers = Json::array();
   for (uint32_t i = 0; i < n.n_layers; ++i) {
     const Layer& l = n.layers[i];
-    Json layer = {{"op", to_string(l.op)}};
+    Json layer = {{"op", to_string(l.op)}, {"name", names[i]}};
     if (l.kernel != 0) layer["kernel"] = l.kernel;
     if (l.stride != 0) layer["stride"] = l.stride;
     if (l.op == LayerOp::kConv2d) layer["pad"] = l.pad;
     if (l.groups != 0) layer["groups"] = l.groups;
     layer["output"] = {l.out_c, l.out_h, l.out_w};
     layer["parameters"] = l.n_params();
+    if (l.n_params() != 0) layer["adapts"] = n.adapts(i);
     layers.push_back(layer);
   }
   json["layers"] = layers;
@@ -81,6 +85,8 @@ Json describe(const host::CapsuleFile& file) {
   if (n_means(c.rule.op) != 0) {
     json["rule"]["rate_layout"] = host::to_string(c.rule.options.layout());
   }
+  json["weight_decay"] = c.rule.weight_decay;
+  json["clip_norm"] = c.rule.clip_norm;
   json["storage"] = {{"init", host::storage_name(c.init.storage)},
                      {"rates", host::storage_name(c.rates.storage)}};
   json["limits"] = {{"support_max", c.limits.support_max},
@@ -121,6 +127,35 @@ Json describe(const host::CapsuleFile& file) {
   return json;
 }
 
+// What adapts and what that saves, weight decay, clipping.
+void print_options(const Capsule& c) {
+  const Network& n = c.network;
+  if (n.adapted != nullptr) {
+    const std::vector<std::string> names = host::layer_names(n);
+    std::string adapting;
+    for (uint32_t i = 0; i < n.n_layers; ++i) {
+      if (!n.adapts(i)) continue;
+      adapting += (adapting.empty() ? "" : ", ") + names[i];
+    }
+    Capsule all = c;
+    all.network.adapted = nullptr;
+    all.network.n_adapted = n.n_params;
+    fmt::print(
+        "adapts          {}: {} of {} parameters, the others stay in "
+        "flash;\n                saves {} bytes of arena\n",
+        adapting,
+        n.n_adapted,
+        n.n_params,
+        arena_sizes(all).front().bytes - arena_sizes(c).front().bytes);
+  }
+  if (c.rule.weight_decay != 0.0F) {
+    fmt::print("weight decay    {}\n", c.rule.weight_decay);
+  }
+  if (c.rule.clip_norm != 0.0F) {
+    fmt::print("clip norm       {}\n", c.rule.clip_norm);
+  }
+}
+
 void print(const std::string& path, const host::CapsuleFile& file) {
   const Capsule& c = file.capsule;
   const Network& n = c.network;
@@ -137,14 +172,17 @@ void print(const std::string& path, const host::CapsuleFile& file) {
              "input",
              "",
              fmt::format("{}x{}x{}", n.in_c, n.in_h, n.in_w));
+  const std::vector<std::string> names = host::layer_names(n);
   for (uint32_t i = 0; i < n.n_layers; ++i) {
     const Layer& l = n.layers[i];
-    fmt::print("  {:<5} {:<16} {:<24} {:>12} {:>11}\n",
+    const bool frozen = l.n_params() != 0 && !n.adapts(i);
+    fmt::print("  {:<5} {:<16} {:<24} {:>12} {:>11}{}\n",
                i,
-               to_string(l.op),
+               names[i],
                settings(l),
                fmt::format("{}x{}x{}", l.out_c, l.out_h, l.out_w),
-               l.n_params());
+               l.n_params(),
+               frozen ? "  frozen" : "");
   }
   fmt::print("  {:<60} {:>11}\n\n", "", n.n_params);
   fmt::print("loss            {}\n", to_string(n.loss));
@@ -162,6 +200,7 @@ void print(const std::string& path, const host::CapsuleFile& file) {
             ? "; starts at learned values"
             : "");
   }
+  print_options(c);
   fmt::print("storage         initialization {}, rates {}\n",
              host::storage_name(c.init.storage),
              host::storage_name(c.rates.storage));

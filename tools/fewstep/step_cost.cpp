@@ -53,6 +53,12 @@ std::vector<uint32_t> passes(uint32_t n, uint32_t tile) {
   return sizes;
 }
 
+uint32_t first_adapted_layer(const Network& network) {
+  uint32_t i = 0;
+  while (!network.adapts(i)) ++i;
+  return i;
+}
+
 bool is_measured(LayerOp op) { return op != LayerOp::kBatchNorm; }
 
 uint64_t bytes_of(Storage storage) {
@@ -86,12 +92,14 @@ const std::array<const char*, kCostTerms> kCostTermNames = {
 
 CostTerms cost_terms(const Network& network, uint32_t n, uint32_t tile) {
   CostTerms t = {};
+  const uint32_t lowest = first_adapted_layer(network);
   for (const uint32_t m : passes(n, tile)) {
     for (uint32_t i = 0; i < network.n_layers; ++i) {
       const Layer& l = network.layers[i];
       const double n_in = l.n_in();
       const double n_out = l.n_out();
-      const bool input = i > network.first_param_layer;
+      const bool input = i > lowest;
+      const bool weight = network.adapts(i);
       t[kCalls] += 1;
       switch (l.op) {
         case LayerOp::kDense: {
@@ -100,14 +108,16 @@ CostTerms cost_terms(const Network& network, uint32_t n, uint32_t tile) {
           t[kDenseTiles] += forward + (input ? backward : 0);
           t[kDenseRest] += n_in * n_out * m * (input ? 2 : 1) - forward -
                            (input ? backward : 0);
-          t[kDenseGradient] += n_in * n_out * m;
-          t[kDenseGradientPass] += n_in * n_out;
+          if (weight) {
+            t[kDenseGradient] += n_in * n_out * m;
+            t[kDenseGradientPass] += n_in * n_out;
+          }
           break;
         }
         case LayerOp::kConv2d: {
           const double macs = taps(l) * l.in_c * l.out_c * m;
           t[kConvForward] += macs;
-          t[kConvGradient] += macs;
+          if (weight) t[kConvGradient] += macs;
           const bool strided = l.kernel == 3 && l.stride == 2;
           if (input) t[strided ? kConvInput : kConvStrided] += macs;
           break;
@@ -125,13 +135,14 @@ CostTerms cost_terms(const Network& network, uint32_t n, uint32_t tile) {
   if (network.loss == LossOp::kSoftmaxCrossEntropy) {
     t[kSoftmax] += static_cast<double>(network.n_out) * n;
   }
-  t[kParameters] = network.n_params;
+  t[kParameters] = network.n_adapted;
   return t;
 }
 
 uint64_t bytes_touched(const Capsule& capsule, uint32_t n, uint32_t tile) {
   const Network& network = capsule.network;
   const uint64_t stored = bytes_of(capsule.init.storage);
+  const uint32_t lowest = first_adapted_layer(network);
   uint64_t bytes = 0;
   bool first = true;
   for (const uint32_t m : passes(n, tile)) {
@@ -142,11 +153,11 @@ uint64_t bytes_touched(const Capsule& capsule, uint32_t n, uint32_t tile) {
       const uint64_t out = uint64_t{4} * l.n_out() * m;
       const uint64_t weights = stored * l.n_params();
       bytes += in + weights + out;
-      if (l.n_params() != 0) {
+      if (network.adapts(i)) {
         bytes += in + out + uint64_t{first ? 4U : 8U} * l.n_params();
       }
       // Activations in place have their derivative taken by the layer above.
-      if (i > network.first_param_layer && l.in_place == 0) {
+      if (i > lowest && l.in_place == 0) {
         bytes += out + weights + 2 * in;
       }
     }
@@ -154,7 +165,7 @@ uint64_t bytes_touched(const Capsule& capsule, uint32_t n, uint32_t tile) {
     first = false;
   }
   // The rule, and the check for finite parameters.
-  bytes += uint64_t{network.n_params} * (12 + stored) +
+  bytes += uint64_t{network.n_adapted} * (12 + stored) +
            uint64_t{capsule.rule.n_phi} * bytes_of(capsule.rates.storage);
   return bytes;
 }

@@ -65,7 +65,7 @@ struct Capsule {
   StoredArray rates;  ///< phi, [rule.n_phi].
   Limits limits;
   const GoldenRecord* golden_record;  ///< golden_episode() reads it; or null.
-  uint64_t model_hash;     ///< Of network, initialization and rule sections.
+  uint64_t model_hash;     ///< Of network, initialization, rule and options.
   const char* provenance;  ///< UTF-8 JSON, not zero-terminated; null if none.
   uint32_t provenance_bytes;
   uint32_t total_bytes;
@@ -94,6 +94,9 @@ struct Capsule {
 /// @retval kMissingSection  No network, initialization, rule or limits, or a
 ///                          required section this version does not know.
 /// @retval kBadCapsule      Contents contradict each other.
+/// @retval kUnsupportedOperation  The capsule has step options (part of the
+///                          parameters adapt, weight decay, clipping) and the
+///                          program does not link them.
 /// On any failure `*capsule` is unchanged.
 Status read_capsule(const void* bytes, size_t n_bytes, Capsule* capsule);
 
@@ -102,6 +105,13 @@ Status read_capsule(const void* bytes, size_t n_bytes, Capsule* capsule);
 /// programs link what they need to know of the rules they use (op_table.h). On
 /// failure `*capsule` holds anything.
 Status parse_capsule(const void* bytes, size_t n_bytes, Capsule* capsule);
+
+/// Reads section "options" at `section`, null when there is none: what adapts,
+/// weight decay, clipping, and the section's part of the model hash. For
+/// parse_capsule(), which links a version that refuses every section with
+/// kUnsupportedOperation, unless a program asks for this one: by naming
+/// step_options among its operations, or by calling plan_adapted().
+Status read_options(const void* section, uint32_t n_bytes, Capsule* capsule);
 
 /// The golden episode of a verified capsule.
 Golden golden_episode(const Capsule& capsule);

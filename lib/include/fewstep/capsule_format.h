@@ -26,8 +26,9 @@ enum class SectionType : uint16_t {
   kLimits = 4,
   kGolden = 5,
   kProvenance = 6,
+  kOptions = 7,
 };
-constexpr uint32_t kSectionTypes = 6;  ///< Known ones, from 1.
+constexpr uint32_t kSectionTypes = 7;  ///< Known ones, from 1.
 
 /// SectionEntry::flags: a reader that does not know the section must refuse.
 constexpr uint16_t kSectionRequired = 1;
@@ -39,7 +40,7 @@ struct CapsuleHeader {
   uint16_t numerics_version;
   uint32_t total_bytes;  ///< Of the file, a multiple of 16.
   uint32_t n_sections;
-  uint64_t model_hash;   ///< FNV-1a of network, init and rule sections.
+  uint64_t model_hash;   ///< FNV-1a of network, init, rule, options sections.
   uint8_t reserved[32];  ///< 0
   uint32_t payload_crc;  ///< CRC-32 of bytes 64 .. total_bytes.
   uint32_t header_crc;   ///< CRC-32 of bytes 0 .. 60.
@@ -110,6 +111,15 @@ struct GoldenRecord {
   uint64_t reserved2;  ///< 0
 };
 static_assert(sizeof(GoldenRecord) == 32, "GoldenRecord is a file format");
+
+/// Options section: this, then Network::adapted, uint32_t[n_layers].
+struct OptionsRecord {
+  float weight_decay;
+  float clip_norm;
+  uint32_t n_adapted;  ///< Parameters that adapt.
+  uint32_t n_layers;   ///< 0: all of them do, and no table follows.
+};
+static_assert(sizeof(OptionsRecord) == 16, "OptionsRecord is a file format");
 
 }  // namespace fewstep
 

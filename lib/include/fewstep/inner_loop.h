@@ -17,6 +17,7 @@
 #ifndef FEWSTEP_INNER_LOOP_H_
 #define FEWSTEP_INNER_LOOP_H_
 
+#include "fewstep/adapted.h"
 #include "fewstep/layers/layer.h"
 #include "fewstep/losses/loss.h"
 #include "fewstep/network.h"
@@ -83,7 +84,7 @@ FEWSTEP_HD inline LayerCall<T> layer_call(const Network& network,
   LayerCall<T> c;
   c.layer = &l;
   c.n = n;
-  c.weights = theta.at(l.param_offset).raw();
+  c.weights = layer_weights(network, l, theta);
   c.x = of_caller ? x : nullptr;
   c.in = of_caller ? nullptr : act + uint64_t{ws.tile} * l.in_offset;
   c.out = l.out_offset == kNetworkInput
@@ -152,7 +153,8 @@ FEWSTEP_HD void tile_loss(const E& e,
 }
 
 /// Adds a tile of `n` examples at `x`, whose activations and dL/d(outputs) are
-/// in `ws`, to `grad`; the first tile of a batch overwrites it.
+/// in `ws`, to `grad`; the first tile of a batch overwrites it. `grad` is [P],
+/// or at an AdaptedView (adapted.h) [A], without what is frozen.
 template <class T, class E, class W, class Ops>
 FEWSTEP_HD void backward(const E& e,
                          const Ops& ops,
@@ -163,16 +165,21 @@ FEWSTEP_HD void backward(const E& e,
                          uint32_t n,
                          bool first,
                          T* grad) {
-  for (uint32_t i = network.n_layers; i-- > network.first_param_layer;) {
+  const uint32_t lowest = first_gradient_layer(network, theta);
+  for (uint32_t i = network.n_layers; i-- > lowest;) {
     const Layer& l = network.layers[i];
     LayerCall<T> c = layer_call(network, l, theta, ws, x, n);
-    c.grad = grad + l.param_offset;
+    c.grad = layer_gradient(network,
+                            l,
+                            theta,
+                            grad,
+                            ws.values + workspace_values(network, ws.tile));
     c.first = first;
-    if (l.n_params() != 0) {
+    if (has_gradient(l, theta, c.grad)) {
       ops.template weight_gradient<W>(e, l.op, c);
       e.barrier();
     }
-    if (i > network.first_param_layer) {
+    if (i > lowest) {
       ops.template input_gradient<W>(e, l.op, c);
       e.barrier();
     }
@@ -246,13 +253,16 @@ FEWSTEP_HD void mean_loss(const E& e,
   }
 }
 
-/// grad = theta_{k+1} = rule(theta, state, grad, loss), in place.
+/// grad = theta_{k+1} = rule(theta, state, grad, loss), in place, of everything
+/// that adapts (call.begin and call.n are set here).
 template <class T, class E, class W, class R, class Ops>
 FEWSTEP_HD void update(const E& e,
                        const Ops& ops,
-                       const RuleCall<T>& call,
+                       RuleCall<T> call,
                        const W& theta,
                        const R& phi) {
+  call.begin = 0;
+  call.n = call.network->n_adapted;
   ops.template update<W, R>(e, call, theta, phi);
   e.barrier();
 }

@@ -38,6 +38,9 @@ enum class LossOp : uint8_t {
 /// Offset that stands for the caller's input array instead of an activation.
 constexpr uint32_t kNetworkInput = 0xffffffffU;
 
+/// Network::adapted of a layer that adaptation leaves alone.
+constexpr uint32_t kFrozen = 0xffffffffU;
+
 /// One layer. Written by NetworkPlanner::add; read by everything else.
 /// 48 bytes, little-endian, no padding: lib/FORMAT.md.
 struct Layer {
@@ -68,7 +71,9 @@ struct Layer {
 
   FEWSTEP_HD uint32_t n_in() const { return uint32_t{in_c} * in_h * in_w; }
   FEWSTEP_HD uint32_t n_out() const { return uint32_t{out_c} * out_h * out_w; }
-  FEWSTEP_HD uint32_t n_params() const { return n_weights + n_biases; }
+  FEWSTEP_HD constexpr uint32_t n_params() const {
+    return n_weights + n_biases;
+  }
 };
 static_assert(sizeof(Layer) == 48, "Layer is a file format");
 
@@ -89,6 +94,37 @@ struct Network {
   uint32_t n_aux_example;      ///< Auxiliary values per example.
   uint32_t n_aux_batch;        ///< Auxiliary values per batch.
   uint32_t out_offset;         ///< Activation offset of the outputs.
+  uint32_t n_adapted;          ///< Parameters that adapt, of n_params.
+  /// What adapts (adapted.h): per layer, its first parameter's index among
+  /// those that adapt, or kFrozen. Null: everything does. Not owned.
+  const uint32_t* adapted;
+
+  /// Whether layer i has parameters that adapt.
+  FEWSTEP_HD constexpr bool adapts(uint32_t i) const {
+    return layers[i].n_params() != 0 &&
+           (adapted == nullptr || adapted[i] != kFrozen);
+  }
+  /// Tensors that adapt, of n_tensors.
+  FEWSTEP_HD constexpr uint16_t n_adapted_tensors() const {
+    if (adapted == nullptr) return n_tensors;
+    uint16_t n = 0;
+    for (uint32_t i = 0; i < n_layers; ++i) {
+      if (adapted[i] != kFrozen) n = static_cast<uint16_t>(n + 2);
+    }
+    return n;
+  }
+  /// Whether nothing frozen lies between parameters that adapt.
+  FEWSTEP_HD constexpr bool adapts_in_one_piece() const {
+    if (adapted == nullptr) return true;
+    uint32_t n_pieces = 0;
+    bool inside = false;
+    for (uint32_t i = 0; i < n_layers; ++i) {
+      if (layers[i].n_params() == 0) continue;
+      if (!inside && adapted[i] != kFrozen) ++n_pieces;
+      inside = adapted[i] != kFrozen;
+    }
+    return n_pieces == 1;
+  }
 };
 
 /// Why NetworkPlanner refused. Firmware links these numbers only; to_string()
@@ -172,9 +208,9 @@ class NetworkPlanner {
 const char* to_string(LayerOp op);
 const char* to_string(LossOp op);
 
-/// Multiply-adds of one gradient of one example: forward + weight gradient +
-/// input gradient (none below the first layer with parameters), dense and
-/// conv2d layers, padded taps not counted.
+/// Multiply-adds of one gradient of one example on a device: forward + weight
+/// gradient (of layers that adapt) + input gradient (above the first of those),
+/// dense and conv2d layers, padded taps not counted.
 uint64_t multiply_adds_per_example(const Network& network);
 
 }  // namespace fewstep

@@ -27,7 +27,8 @@ using EveryOp = OpsF16<Dense,
                        Lslr,
                        MetaSgd,
                        Momentum,
-                       Adam>;
+                       Adam,
+                       StepOptions>;
 
 }  // namespace fewstep
 

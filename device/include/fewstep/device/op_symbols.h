@@ -32,6 +32,8 @@ extern const fewstep_op fewstep_op_lslr, fewstep_op_lslr_f16;
 extern const fewstep_op fewstep_op_meta_sgd, fewstep_op_meta_sgd_f16;
 extern const fewstep_op fewstep_op_momentum, fewstep_op_momentum_f16;
 extern const fewstep_op fewstep_op_adam, fewstep_op_adam_f16;
+/* Part of the parameters adapt, weight decay, clipping: all storages. */
+extern const fewstep_op fewstep_op_step_options;
 
 #ifdef __cplusplus
 }

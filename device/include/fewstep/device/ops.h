@@ -35,6 +35,8 @@ struct Lslr;
 struct MetaSgd;
 struct Momentum;
 struct Adam;
+/// Part of the parameters adapt, weight decay, clipping.
+struct StepOptions;
 
 using Mse = MeanSquaredError;
 
@@ -71,6 +73,7 @@ FEWSTEP_LINKED(Lslr, fewstep_op_lslr, fewstep_op_lslr_f16);
 FEWSTEP_LINKED(MetaSgd, fewstep_op_meta_sgd, fewstep_op_meta_sgd_f16);
 FEWSTEP_LINKED(Momentum, fewstep_op_momentum, fewstep_op_momentum_f16);
 FEWSTEP_LINKED(Adam, fewstep_op_adam, fewstep_op_adam_f16);
+FEWSTEP_LINKED(StepOptions, fewstep_op_step_options, fewstep_op_step_options);
 #undef FEWSTEP_LINKED
 
 /// A null-terminated list of operations, for f32 initializations.

@@ -25,6 +25,10 @@
 namespace fewstep {
 
 struct StoredView;
+template <class V>
+struct AdaptedView;
+template <class T>
+struct RuleCall;
 template <class T>
 struct Workspace;
 
@@ -238,12 +242,14 @@ class Session {
                 bool gradient);
   void run_backward(const float* x, uint32_t n);
   uint32_t run_tile(const SupportSet& set, uint32_t begin, bool gradient);
+  void run_update(const RuleCall<float>& call);
   Status finish_step();
   Status fail();
   uint8_t free_buffer() const;
   float* buffer(uint8_t index) const;
   void note_use(const float* end);
   StoredView theta() const;
+  AdaptedView<StoredView> adapted_theta() const;  // ops/step_options.cpp
   Workspace<float> workspace() const;
 
   // Zero everywhere is the closed session: static ones lie in .bss, and a
@@ -259,19 +265,20 @@ class Session {
   uint8_t entry_ = kTheta0;    // While adapting: the parameters at begin() ...
   uint8_t dest_ = kTheta0;     // ... and the gradient that becomes theta_{k+1}.
   float* workspace_ = nullptr;
-  uint32_t tile_ = 0;
   float* buffers_ = nullptr;  // Parameter vectors, Layout::n_buffers of them.
   const Op* const* ops_ = nullptr;
   size_t high_water_ = 0;
-  uint32_t steps_ = 0;  // Of the adaptation in progress.
-  uint32_t step_ = 0;   // Done.
-  uint32_t next_ = 0;   // Example the next slice starts at.
+  // Counts are at most kMaxCapsuleCount.
+  uint16_t tile_ = 0;
+  uint16_t steps_ = 0;  // Of the adaptation in progress.
+  uint16_t step_ = 0;   // Done.
+  uint16_t next_ = 0;   // Example the next slice starts at.
+  uint16_t max_support_ = 0;
+  uint16_t max_predict_ = 0;
+  uint16_t max_steps_ = 0;
   SupportSet support_ = {};
   float loss_first_ = 0.0F;
   float loss_last_ = 0.0F;
-  uint32_t max_support_ = 0;
-  uint32_t max_predict_ = 0;
-  uint32_t max_steps_ = 0;
   Capsule capsule_ = {};
 };
 

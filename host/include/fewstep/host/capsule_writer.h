@@ -58,7 +58,8 @@ struct GoldenEpisode {
 
 /// What a capsule is made of.
 struct CapsuleContents {
-  /// From NetworkPlanner; its layers must live until encode_capsule returns.
+  /// From NetworkPlanner, and plan_adapted() if part of it adapts; its arrays
+  /// must live until encode_capsule returns.
   Network network = {};
   std::vector<float> theta;              ///< theta_0, [n_params]
   Storage init_storage = Storage::kF32;  ///< kF32 or kF16
@@ -81,7 +82,7 @@ struct CapsuleContents {
 CapsuleBytes encode_capsule(const CapsuleContents& contents);
 
 /// What encode_capsule() would turn back into the same bytes, unknown optional
-/// sections aside. `network.layers` points into the capsule.
+/// sections aside. `network` points into the capsule.
 CapsuleContents decode_capsule(const Capsule& capsule);
 
 /// theta_0 as the inner loop sees it: the stored values, decoded.

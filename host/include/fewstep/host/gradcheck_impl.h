@@ -19,6 +19,7 @@
 #include "fewstep/host/probe.h"
 #include "fewstep/inner_loop.h"
 #include "fewstep/ops.h"
+#include "fewstep/step_options.h"
 
 namespace fewstep::host {
 
@@ -77,8 +78,17 @@ T loss_after_adaptation(const Ops& ops,
       std::max(episode.shape.n_support, episode.shape.n_query);
   std::vector<T> values(workspace_values(network, tile));
   const Workspace<T> ws = {values.data(), tile};
-  std::vector<T> next(theta.size());
-  std::vector<T> state(theta.size() * rule.n_state_per_param);
+  // What adapts, by index.
+  std::vector<uint32_t> at;
+  for (uint32_t l = 0; l < network.n_layers; ++l) {
+    if (network.adapted != nullptr && network.adapted[l] == kFrozen) continue;
+    for (uint32_t i = 0; i < network.layers[l].n_params(); ++i) {
+      at.push_back(network.layers[l].param_offset + i);
+    }
+  }
+  const T zero = constant<T>(0.0F);
+  std::vector<T> grad(theta.size()), from(at.size()), next(at.size());
+  std::vector<T> state(at.size() * rule.n_state_per_param, zero);
   std::vector<T> scratch(update_scratch(rule, network));
   const auto query_loss = [&] {
     mean_loss(e,
@@ -96,8 +106,12 @@ T loss_after_adaptation(const Ops& ops,
     }
     const PlainView<T> view = {theta.data()};
     gradient(
-        e, ops, network, view, ws, episode.template support<T>(), next.data());
-    for (T& g : next) edit(&g);
+        e, ops, network, view, ws, episode.template support<T>(), grad.data());
+    for (size_t j = 0; j < at.size(); ++j) {
+      from[j] = theta[at[j]];
+      next[j] = grad[at[j]];
+      edit(&next[j]);
+    }
     T loss = *batch_loss(ws);
     edit(&loss);
     RuleCall<T> call = {};
@@ -109,8 +123,16 @@ T loss_after_adaptation(const Ops& ops,
     call.state = k == 0 ? nullptr : state.data();
     call.next_state = state.data();
     call.scratch = scratch.data();
-    update(e, ops, call, view, PlainView<T>{phi.data()});
-    theta.swap(next);
+    T scale = zero;
+    apply_step_options(e,
+                       network,
+                       rule,
+                       PlainView<T>{from.data()},
+                       false,
+                       next.data(),
+                       &scale);
+    update(e, ops, call, PlainView<T>{from.data()}, PlainView<T>{phi.data()});
+    for (size_t j = 0; j < at.size(); ++j) theta[at[j]] = next[j];
   }
   if (weights.empty()) return query_loss();
   return total + constant<T>(weights[steps]) * query_loss();

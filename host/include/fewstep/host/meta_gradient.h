@@ -35,12 +35,13 @@ class MetaGradient {
         tile_(support_tile > query_tile ? support_tile : query_tile),
         theta_(size_t{objective.steps} * network.n_params),
         grad_(theta_.size()),
-        state_((objective.steps - 1) * size_t{network.n_params} *
+        state_((objective.steps - 1) * size_t{network.n_adapted} *
                rule.n_state_per_param),
         support_loss_(objective.steps),
         theta_bar_(network.n_params),
         phi_bar_(rule.n_phi),
         scratch_(plan().n_scratch()),
+        step_(plan().n_step()),
         values_(workspace_values(network, tile_)) {
     objective_.step_weights.reserve(size_t{objective.steps} + 1);
   }
@@ -96,6 +97,8 @@ class MetaGradient {
   /// d objective / d theta_0 [P] and d phi [n_phi], after run().
   const std::vector<T>& theta_bar() const { return theta_bar_; }
   const std::vector<T>& phi_bar() const { return phi_bar_; }
+  /// SweepBuffers::step, for tests.
+  const std::vector<T>& step_arrays() const { return step_; }
   /// Hands these two arrays out and takes others for the next run(), of any
   /// contents; allocates when they are of another length.
   void swap_bars(std::vector<T>* theta_bar, std::vector<T>* phi_bar) {
@@ -126,6 +129,7 @@ class MetaGradient {
     b.state = state_.data();
     b.support_loss = support_loss_.data();
     b.scratch = scratch_.data();
+    b.step = step_.data();
     b.workspace = workspace();
     b.query_loss = &query_loss_;
     b.theta_bar = theta_bar_.data();
@@ -142,7 +146,7 @@ class MetaGradient {
   // second order keeps what that one needs.
   void reserve_sweep() {
     if (objective_.method == OuterMethod::kReptile) return;
-    state_bar_.resize(size_t{network_.n_params} * rule_.n_state_per_param);
+    state_bar_.resize(size_t{network_.n_adapted} * rule_.n_state_per_param);
     grad_bar_.resize(network_.n_params);
     if (objective_.second_order) {
       hessian_.resize(network_.n_params);
@@ -158,7 +162,7 @@ class MetaGradient {
   std::vector<T> theta_, grad_, state_, support_loss_;
   T query_loss_ = constant<T>(0.0F);
   T loss_bar_ = constant<T>(0.0F);
-  std::vector<T> theta_bar_, state_bar_, phi_bar_, grad_bar_, scratch_;
+  std::vector<T> theta_bar_, state_bar_, phi_bar_, grad_bar_, scratch_, step_;
   std::vector<Dual<T>> hessian_;
   std::vector<T> values_;
   std::vector<Dual<T>> dual_values_;

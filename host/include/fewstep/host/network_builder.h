@@ -5,6 +5,7 @@
 #ifndef FEWSTEP_HOST_NETWORK_BUILDER_H_
 #define FEWSTEP_HOST_NETWORK_BUILDER_H_
 
+#include <string>
 #include <vector>
 
 #include "fewstep/host/recipe.h"
@@ -12,9 +13,10 @@
 
 namespace fewstep::host {
 
-/// A network and the layer records it points to. Moves, does not copy.
+/// A network and the arrays it points to. Moves, does not copy.
 struct PlannedNetwork {
   std::vector<Layer> layers;
+  std::vector<uint32_t> adapted;
   Network network{};
 
   PlannedNetwork() = default;
@@ -24,11 +26,16 @@ struct PlannedNetwork {
   PlannedNetwork& operator=(const PlannedNetwork&) = delete;
 };
 
-/// Plans the recipe's network.
+/// Plans the recipe's network and what adapts of it.
 ///
 /// Errors: kUsage naming the layer's index, its line, what is wrong and the
-/// shape it was given.
+/// shape it was given; or what is wrong with inner.adapt.
 PlannedNetwork build_network(const Recipe& recipe);
+
+/// What people call the layers: the operation and how manieth of its kind it
+/// is, e.g. conv2d1, relu1, conv2d2, relu2, dense1.
+std::vector<std::string> layer_names(const std::vector<LayerOp>& layers);
+std::vector<std::string> layer_names(const Network& network);
 
 }  // namespace fewstep::host
 

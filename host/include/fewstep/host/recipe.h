@@ -68,6 +68,14 @@ struct NetworkRecipe {
   LossOp loss = LossOp::kSoftmaxCrossEntropy;
 };
 
+/// Which layers the inner loop changes.
+enum class Adapt {
+  kAll,
+  kHead,    ///< The last layer with parameters (ANIL).
+  kBody,    ///< All but that one (BOIL).
+  kLayers,  ///< Those named.
+};
+
 /// [inner]
 struct InnerRecipe {
   RuleOp rule = RuleOp::kMetaSgd;
@@ -75,6 +83,10 @@ struct InnerRecipe {
   double rate = 0.0;        ///< Every rate's initial value.
   bool learn_rate = false;  ///< Always true for more than one rate.
   int order = 2;            ///< 1: first-order meta-gradients; reptile: 1.
+  Adapt adapt = Adapt::kAll;
+  std::vector<std::string> layers;  ///< kLayers: as layer_names() has them.
+  double weight_decay = 0.0;        ///< lambda of step_options.h; 0: none.
+  double clip_norm = 0.0;           ///< c of step_options.h; 0: none.
 
   // momentum, adam
   RateLayout rate_layout = RateLayout::kScalar;
@@ -187,6 +199,7 @@ const char* to_string(OuterOptimizer optimizer);
 const char* to_string(Schedule schedule);
 const char* to_string(Keep keep);
 const char* to_string(RateLayout layout);
+const char* to_string(Adapt adapt);
 /// "f32", "f16" or "log8".
 const char* storage_name(Storage storage);
 

@@ -13,8 +13,10 @@
 //
 // H(theta) v, the Hessian of the support loss times a vector, is the tangent of
 // the gradient kernel run at dual numbers theta + eps v. First order leaves H
-// and loss_bar out. (Finn et al. 2017; the sweep is the exact reverse mode of
-// the loop.)
+// and loss_bar out. What is frozen (adapted.h) stays in H and in grad L_Q: only
+// g_bar is zero there. Weight decay and clipping (step_options.h) lie between
+// the gradient and the rule; g_k is the raw one. (Finn et al. 2017; the sweep
+// is the exact reverse mode of the loop.)
 //
 // reptile() stands beside sweep(): theta_0 - theta_K, without derivatives
 // (Nichol et al. 2018).
@@ -33,6 +35,7 @@
 #include "fewstep/inner_loop.h"
 #include "fewstep/network.h"
 #include "fewstep/rules/rule.h"
+#include "fewstep/step_options.h"
 #include "fewstep/views.h"
 
 namespace fewstep::host {
@@ -53,7 +56,15 @@ struct SweepPlan {
   }
   /// S, values of a rule's state.
   FEWSTEP_HD uint64_t n_state() const {
-    return uint64_t{rule->n_state_per_param} * network->n_params;
+    return uint64_t{rule->n_state_per_param} * network->n_adapted;
+  }
+  /// Whether a rule's arrays are other ones than the sweep's.
+  FEWSTEP_HD bool has_step_arrays() const {
+    return network->adapted != nullptr || rule->has_step_options();
+  }
+  /// Values of SweepBuffers::step.
+  FEWSTEP_HD uint64_t n_step() const {
+    return has_step_arrays() ? uint64_t{4} * network->n_adapted + 2 : 0;
   }
   /// Values of the rule's scratch memory.
   FEWSTEP_HD uint64_t n_scratch() const {
@@ -71,6 +82,7 @@ struct SweepBuffers {
   T* state;         ///< [K - 1][S] state_1 .. state_{K-1}.
   T* support_loss;  ///< [K] loss at theta_0 .. theta_{K-1}.
   T* scratch;       ///< [n_scratch()] of the rule.
+  T* step;          ///< [n_step()] StepArrays.
   Workspace<T> workspace;
 
   // For sweep() and reptile() only.
@@ -142,6 +154,47 @@ FEWSTEP_HD T* state_at(const SweepPlan& plan,
   return n == 0 || k == 0 || k == plan.steps ? nullptr : b.state + (k - 1) * n;
 }
 
+/// What a rule sees of a step where that is not the sweep's own arrays: of what
+/// adapts, [A] each.
+template <class T>
+struct StepArrays {
+  T* theta;
+  T* grad;  ///< After weight decay and clipping.
+  T* theta_bar;
+  T* grad_bar;
+  T* scale;  ///< [1] of step_options.h, and its dot.
+  T* dot;
+
+  FEWSTEP_HD StepArrays(T* values, uint32_t n)
+      : theta(values),
+        grad(theta + n),
+        theta_bar(grad + n),
+        grad_bar(theta_bar + n),
+        scale(grad_bar + n),
+        dot(scale + 1) {}
+};
+
+/// a.theta and a.grad of a step at `theta` with gradient `grad`, both [P].
+template <class T, class E, class V>
+FEWSTEP_HD void load_step(const E& e,
+                          const SweepPlan& plan,
+                          const StepArrays<T>& a,
+                          const V& theta,
+                          const T* grad) {
+  gather_adapted(e, *plan.network, theta, a.theta);
+  gather_adapted(e, *plan.network, PlainView<T>{grad}, a.grad);
+  e.barrier();
+  if (plan.rule->has_step_options()) {
+    apply_step_options(e,
+                       *plan.network,
+                       *plan.rule,
+                       PlainView<T>{a.theta},
+                       false,
+                       a.grad,
+                       a.scale);
+  }
+}
+
 /// theta_0 -> theta_K on `support`: b.theta, b.grad, b.state, b.support_loss.
 /// theta_0 and phi are views whose values are T (views.h).
 template <class T, class E, class Ops, class V, class R>
@@ -158,22 +211,89 @@ FEWSTEP_HD void adapt(const E& e,
     T* const next = b.theta + uint64_t{k} * n_params;
     with_theta(plan, b, theta_0, k, [&](const auto& theta) {
       batch_gradient(e, ops, *plan.network, theta, b.workspace, support, grad);
-      e.for_each(n_params, [&](uint32_t i) { next[i] = grad[i]; });
       e.for_each(
           1, [&](uint32_t) { b.support_loss[k] = *batch_loss(b.workspace); });
-      e.barrier();
       RuleCall<T> call = {};
       call.network = plan.network;
       call.rule = plan.rule;
       call.step = k;
       call.loss = b.support_loss + k;
-      call.grad = next;
       call.state = state_at(plan, b, k);
       call.next_state = state_at(plan, b, k + 1);
       call.scratch = b.scratch;
-      update(e, ops, call, theta, phi);
+      if (plan.has_step_arrays()) {
+        const StepArrays<T> a(b.step, plan.network->n_adapted);
+        load_step(e, plan, a, theta, grad);
+        call.grad = a.grad;
+        update(e, ops, call, PlainView<T>{a.theta}, phi);
+        e.for_each(n_params, [&](uint32_t i) { next[i] = theta(i); });
+        e.barrier();
+        scatter_adapted(e, *plan.network, a.grad, next);
+        e.barrier();
+      } else {
+        e.for_each(n_params, [&](uint32_t i) { next[i] = grad[i]; });
+        e.barrier();
+        call.grad = next;
+        update(e, ops, call, theta, phi);
+      }
     });
   }
+}
+
+/// rule.vjp at step k: from b.theta_bar and b.state_bar to those, b.grad_bar,
+/// b.loss_bar and b.phi_bar, weight decay and clipping included.
+template <class T, class E, class Ops, class V, class R>
+FEWSTEP_HD void step_vjp(const E& e,
+                         Ops& ops,
+                         const SweepPlan& plan,
+                         const SweepBuffers<T>& b,
+                         uint32_t k,
+                         const V& theta,
+                         const R& phi) {
+  const Network& network = *plan.network;
+  const T* const grad = b.grad + uint64_t{k} * network.n_params;
+  RuleVjpCall<T> call = {};
+  call.network = plan.network;
+  call.rule = plan.rule;
+  call.step = k;
+  call.loss = b.support_loss + k;
+  call.state = state_at(plan, b, k);
+  call.state_bar = b.state_bar;
+  call.loss_bar = b.loss_bar;
+  call.phi_bar = b.phi_bar;
+  call.scratch = b.scratch;
+  if (!plan.has_step_arrays()) {
+    call.grad = grad;
+    call.theta_bar = b.theta_bar;
+    call.grad_bar = b.grad_bar;
+    ops.vjp(e, call, theta, phi);
+    e.barrier();
+    return;
+  }
+  const StepArrays<T> a(b.step, network.n_adapted);
+  load_step(e, plan, a, theta, grad);
+  gather_adapted(e, network, PlainView<T>{b.theta_bar}, a.theta_bar);
+  e.for_each(network.n_params,
+             [&](uint32_t i) { b.grad_bar[i] = constant<T>(0.0F); });
+  e.barrier();
+  call.grad = a.grad;
+  call.theta_bar = a.theta_bar;
+  call.grad_bar = a.grad_bar;
+  ops.vjp(e, call, PlainView<T>{a.theta}, phi);
+  e.barrier();
+  if (plan.rule->has_step_options()) {
+    step_options_vjp(e,
+                     network,
+                     *plan.rule,
+                     a.grad,
+                     a.scale,
+                     a.dot,
+                     a.theta_bar,
+                     a.grad_bar);
+  }
+  scatter_adapted(e, network, a.theta_bar, b.theta_bar);
+  scatter_adapted(e, network, a.grad_bar, b.grad_bar);
+  e.barrier();
 }
 
 /// The sweep after adapt(): b.query_loss, b.theta_bar and b.phi_bar.
@@ -207,21 +327,7 @@ FEWSTEP_HD void sweep(const E& e,
     const T* const grad = b.grad + uint64_t{k} * n_params;
     with_theta(plan, b, theta_0, k, [&](const auto& theta) {
       using View = Value<decltype(theta)>;
-      RuleVjpCall<T> call = {};
-      call.network = plan.network;
-      call.rule = plan.rule;
-      call.step = k;
-      call.loss = b.support_loss + k;
-      call.grad = grad;
-      call.state = state_at(plan, b, k);
-      call.theta_bar = b.theta_bar;
-      call.state_bar = b.state_bar;
-      call.grad_bar = b.grad_bar;
-      call.loss_bar = b.loss_bar;
-      call.phi_bar = b.phi_bar;
-      call.scratch = b.scratch;
-      ops.vjp(e, call, theta, phi);
-      e.barrier();
+      step_vjp(e, ops, plan, b, k, theta, phi);
       if (plan.second_order) {
         batch_gradient(
             e,

@@ -154,7 +154,7 @@ struct Adam {
                    zero,
                    -(b.p * s.direction) / (s.root + s.root));
       b.m = fma(of_m.scale, b.p, c.state_bar[i]);
-      b.v = fma(of_v.scale, b.q, c.state_bar[network.n_params + i]);
+      b.v = fma(of_v.scale, b.q, c.state_bar[network.n_adapted + i]);
       return b;
     }
   };
@@ -165,18 +165,19 @@ struct Adam {
                                 const W& theta,
                                 const R& phi) {
     const Moments<T, R> moments(*c.network, *c.rule, c.step, c.state, phi);
-    const uint32_t n_params = c.network->n_params;
-    for_each_rate_run(*c.network, *c.rule, c.step, [&](const RateRun& run) {
-      e.for_each(run.n, [&](uint32_t j) {
-        const uint32_t i = run.begin + j;
-        const Step<T> s = moments.step(i, c.grad[i]);
-        if (c.next_state != nullptr) {
-          c.next_state[i] = s.m;
-          c.next_state[n_params + i] = s.v;
-        }
-        c.grad[i] = fma(-T{phi(run.rate(j))}, s.direction, theta(i));
-      });
-    });
+    const uint32_t n_params = c.network->n_adapted;
+    for_each_rate_run(
+        *c.network, *c.rule, c.step, c.begin, c.n, [&](const RateRun& run) {
+          e.for_each(run.n, [&](uint32_t j) {
+            const uint32_t i = run.begin + j;
+            const Step<T> s = moments.step(i, c.grad[i]);
+            if (c.next_state != nullptr) {
+              c.next_state[i] = s.m;
+              c.next_state[n_params + i] = s.v;
+            }
+            c.grad[i] = fma(-T{phi(run.rate(j))}, s.direction, theta(i));
+          });
+        });
   }
 
   template <class W, class R, class T, class E>
@@ -187,7 +188,7 @@ struct Adam {
     const Moments<T, R> moments(*c.network, *c.rule, c.step, c.state, phi);
     const Network& network = *c.network;
     const Rule& rule = *c.rule;
-    const uint32_t n_params = network.n_params;
+    const uint32_t n_params = network.n_adapted;
     const uint32_t at_gains = moments.at_gains;
     const bool to_phi = c.state == nullptr && rule.options.learned_moments();
     // The sums first: they read what the second loop overwrites.
@@ -195,52 +196,54 @@ struct Adam {
       *c.loss_bar = constant<T>(0.0F);
       PartialSums<T> of_m;
       PartialSums<T> of_v;
-      for_each_rate_run(network, rule, c.step, [&](const RateRun& run) {
-        PartialSums<T> of_rate;
-        for (uint32_t j = 0; j < run.n; ++j) {
-          const uint32_t i = run.begin + j;
-          const Step<T> s = moments.step(i, c.grad[i]);
-          const Bars<T> b = moments.bars(c, s, T{phi(run.rate(j))}, i);
-          of_m.add(i, b.m, s.m_error);
-          of_m.add(i, moments.of_m.slope * b.p, s.m);
-          of_v.add(i, b.v, s.v_error);
-          of_v.add(i, moments.of_v.slope * b.q, s.v);
-          of_rate.add(j, c.theta_bar[i], s.direction);
-        }
-        if (run.each == 0) {
-          c.phi_bar[run.first] = c.phi_bar[run.first] - of_rate.sum();
-        }
-      });
+      for_each_rate_run(
+          network, rule, c.step, 0, n_params, [&](const RateRun& run) {
+            PartialSums<T> of_rate;
+            for (uint32_t j = 0; j < run.n; ++j) {
+              const uint32_t i = run.begin + j;
+              const Step<T> s = moments.step(i, c.grad[i]);
+              const Bars<T> b = moments.bars(c, s, T{phi(run.rate(j))}, i);
+              of_m.add(i, b.m, s.m_error);
+              of_m.add(i, moments.of_m.slope * b.p, s.m);
+              of_v.add(i, b.v, s.v_error);
+              of_v.add(i, moments.of_v.slope * b.q, s.v);
+              of_rate.add(j, c.theta_bar[i], s.direction);
+            }
+            if (run.each == 0) {
+              c.phi_bar[run.first] = c.phi_bar[run.first] - of_rate.sum();
+            }
+          });
       c.phi_bar[at_gains] = c.phi_bar[at_gains] + of_m.sum();
       c.phi_bar[at_gains + 1] = c.phi_bar[at_gains + 1] + of_v.sum();
     });
     e.barrier();
-    for_each_rate_run(network, rule, c.step, [&](const RateRun& run) {
-      e.for_each(run.n, [&](uint32_t j) {
-        const uint32_t i = run.begin + j;
-        const T g = c.grad[i];
-        const Step<T> s = moments.step(i, g);
-        const Bars<T> b = moments.bars(c, s, T{phi(run.rate(j))}, i);
-        const T gain_m = moments.of_m.gain;
-        const T gain_v = moments.of_v.gain;
-        if (run.each != 0) {
-          c.phi_bar[i] = fma(-c.theta_bar[i], s.direction, c.phi_bar[i]);
-        }
-        const T v_part = gain_v * b.v;
-        c.grad_bar[i] = fma(g + g, v_part, gain_m * b.m);
-        const T m_bar = fma(-gain_m, b.m, b.m);
-        const T v_bar = b.v - v_part;
-        if (to_phi) {
-          const T s_0 = moments.s_0(i);
-          T& at_m = c.phi_bar[at_gains + 2 + i];
-          T& at_s = c.phi_bar[at_gains + 2 + n_params + i];
-          at_m = at_m + m_bar;
-          at_s = fma(s_0 + s_0, v_bar, at_s);
-        }
-        c.state_bar[i] = m_bar;
-        c.state_bar[n_params + i] = v_bar;
-      });
-    });
+    for_each_rate_run(
+        network, rule, c.step, 0, n_params, [&](const RateRun& run) {
+          e.for_each(run.n, [&](uint32_t j) {
+            const uint32_t i = run.begin + j;
+            const T g = c.grad[i];
+            const Step<T> s = moments.step(i, g);
+            const Bars<T> b = moments.bars(c, s, T{phi(run.rate(j))}, i);
+            const T gain_m = moments.of_m.gain;
+            const T gain_v = moments.of_v.gain;
+            if (run.each != 0) {
+              c.phi_bar[i] = fma(-c.theta_bar[i], s.direction, c.phi_bar[i]);
+            }
+            const T v_part = gain_v * b.v;
+            c.grad_bar[i] = fma(g + g, v_part, gain_m * b.m);
+            const T m_bar = fma(-gain_m, b.m, b.m);
+            const T v_bar = b.v - v_part;
+            if (to_phi) {
+              const T s_0 = moments.s_0(i);
+              T& at_m = c.phi_bar[at_gains + 2 + i];
+              T& at_s = c.phi_bar[at_gains + 2 + n_params + i];
+              at_m = at_m + m_bar;
+              at_s = fma(s_0 + s_0, v_bar, at_s);
+            }
+            c.state_bar[i] = m_bar;
+            c.state_bar[n_params + i] = v_bar;
+          });
+        });
   }
 };
 

@@ -113,7 +113,8 @@ struct Lstm {
                                 const R& phi) {
     const LstmShape s = {c.rule->options.hidden()};
     const uint32_t n = s.hidden;
-    e.for_each(c.network->n_params, [&](uint32_t i) {
+    e.for_each(c.n, [&](uint32_t j) {
+      const uint32_t i = c.begin + j;
       LstmCell<T> cell;
       set_inputs(c.grad[i], *c.loss, T{theta(i)}, &cell);
       const uint64_t at = uint64_t{i} * s.n_state();
@@ -137,7 +138,7 @@ struct Lstm {
                              const R& phi) {
     const LstmShape s = {c.rule->options.hidden()};
     const uint32_t n = s.hidden;
-    const uint32_t n_params = c.network->n_params;
+    const uint32_t n_params = c.network->n_adapted;
     e.for_each(n_params,
                [&](uint32_t i) { parameter_vjp(s, c, T{theta(i)}, phi, i); });
     e.barrier();

@@ -33,15 +33,16 @@ struct Momentum {
     const Network& network = *c.network;
     const Rule& rule = *c.rule;
     const T gain = phi(n_rates(rule, network));
-    for_each_rate_run(network, rule, c.step, [&](const RateRun& run) {
-      e.for_each(run.n, [&](uint32_t j) {
-        const uint32_t i = run.begin + j;
-        const T v = running_mean(network, rule, c.state, phi, 0, i);
-        const T next = fma(gain, c.grad[i] - v, v);
-        if (c.next_state != nullptr) c.next_state[i] = next;
-        c.grad[i] = fma(-T{phi(run.rate(j))}, next, theta(i));
-      });
-    });
+    for_each_rate_run(
+        network, rule, c.step, c.begin, c.n, [&](const RateRun& run) {
+          e.for_each(run.n, [&](uint32_t j) {
+            const uint32_t i = run.begin + j;
+            const T v = running_mean(network, rule, c.state, phi, 0, i);
+            const T next = fma(gain, c.grad[i] - v, v);
+            if (c.next_state != nullptr) c.next_state[i] = next;
+            c.grad[i] = fma(-T{phi(run.rate(j))}, next, theta(i));
+          });
+        });
   }
 
   template <class W, class R, class T, class E>
@@ -65,40 +66,42 @@ struct Momentum {
     e.for_each(1, [&](uint32_t) {
       *c.loss_bar = constant<T>(0.0F);
       PartialSums<T> of_gain;
-      for_each_rate_run(network, rule, c.step, [&](const RateRun& run) {
-        PartialSums<T> of_rate;
-        for (uint32_t j = 0; j < run.n; ++j) {
-          const uint32_t i = run.begin + j;
-          const T v = mean(i);
-          const T difference = c.grad[i] - v;
-          of_gain.add(i, bar(run, j), difference);
-          of_rate.add(j, c.theta_bar[i], fma(gain, difference, v));
-        }
-        if (run.each == 0) {
-          c.phi_bar[run.first] = c.phi_bar[run.first] - of_rate.sum();
-        }
-      });
+      for_each_rate_run(
+          network, rule, c.step, 0, network.n_adapted, [&](const RateRun& run) {
+            PartialSums<T> of_rate;
+            for (uint32_t j = 0; j < run.n; ++j) {
+              const uint32_t i = run.begin + j;
+              const T v = mean(i);
+              const T difference = c.grad[i] - v;
+              of_gain.add(i, bar(run, j), difference);
+              of_rate.add(j, c.theta_bar[i], fma(gain, difference, v));
+            }
+            if (run.each == 0) {
+              c.phi_bar[run.first] = c.phi_bar[run.first] - of_rate.sum();
+            }
+          });
       c.phi_bar[at_gain] = c.phi_bar[at_gain] + of_gain.sum();
     });
     e.barrier();
-    for_each_rate_run(network, rule, c.step, [&](const RateRun& run) {
-      e.for_each(run.n, [&](uint32_t j) {
-        const uint32_t i = run.begin + j;
-        const T v_bar = bar(run, j);
-        if (run.each != 0) {
-          const T v = mean(i);
-          c.phi_bar[i] =
-              fma(-c.theta_bar[i], fma(gain, c.grad[i] - v, v), c.phi_bar[i]);
-        }
-        const T before = fma(-gain, v_bar, v_bar);
-        c.grad_bar[i] = gain * v_bar;
-        c.state_bar[i] = before;
-        if (to_phi) {
-          T& at = c.phi_bar[at_gain + 1 + i];
-          at = at + before;
-        }
-      });
-    });
+    for_each_rate_run(
+        network, rule, c.step, 0, network.n_adapted, [&](const RateRun& run) {
+          e.for_each(run.n, [&](uint32_t j) {
+            const uint32_t i = run.begin + j;
+            const T v_bar = bar(run, j);
+            if (run.each != 0) {
+              const T v = mean(i);
+              c.phi_bar[i] = fma(
+                  -c.theta_bar[i], fma(gain, c.grad[i] - v, v), c.phi_bar[i]);
+            }
+            const T before = fma(-gain, v_bar, v_bar);
+            c.grad_bar[i] = gain * v_bar;
+            c.state_bar[i] = before;
+            if (to_phi) {
+              T& at = c.phi_bar[at_gain + 1 + i];
+              at = at + before;
+            }
+          });
+        });
   }
 };
 

@@ -5,6 +5,9 @@
 // quantities are one flat vector phi, shared by all parameters or one each, as
 // the rule likes; the loss at theta_k is an input like the gradient is.
 //
+// Rules see what adapts (adapted.h) and nothing else: theta, the gradient, the
+// state and phi alike are arrays of A = network->n_adapted parameters.
+//
 // Its state is n_state_per_param values a parameter. state_0 is the rule's own
 // business (zero, or learned and then in phi) and needs no memory, nor does
 // state_K, which nobody reads: so one step takes none.
@@ -98,6 +101,13 @@ struct Rule {
   RuleOptions options;
   uint32_t n_phi;              ///< Learned values: the length of phi.
   uint32_t n_state_per_param;  ///< Values of state per parameter.
+  float weight_decay;          ///< lambda >= 0 of step_options.h; 0: none.
+  float clip_norm;             ///< c >= 0 of step_options.h; 0: none.
+
+  /// Whether the rule sees another gradient than the loss has.
+  FEWSTEP_HD constexpr bool has_step_options() const {
+    return weight_decay != 0.0F || clip_norm != 0.0F;
+  }
 };
 
 /// Whether a session may take no more than rule.steps steps.
@@ -111,8 +121,9 @@ FEWSTEP_HD constexpr uint32_t n_rates(RateLayout layout,
                                       const Network& network) {
   switch (layout) {
     case RateLayout::kScalar: break;
-    case RateLayout::kTensorStep: return uint32_t{network.n_tensors} * steps;
-    case RateLayout::kParameter: return network.n_params;
+    case RateLayout::kTensorStep:
+      return uint32_t{network.n_adapted_tensors()} * steps;
+    case RateLayout::kParameter: return network.n_adapted;
   }
   return 1;
 }
@@ -131,23 +142,25 @@ FEWSTEP_HD constexpr uint32_t n_means(RuleOp op) {
 FEWSTEP_HD constexpr RateNetShape rate_net_shape(const Network& network,
                                                  uint16_t steps,
                                                  RuleOptions options) {
-  return {network.n_tensors, steps, options.hidden(), options.decay()};
+  return {
+      network.n_adapted_tensors(), steps, options.hidden(), options.decay()};
 }
 
-/// The rule `op` for `network` and `steps` >= 1 steps; n_phi = 0 where there is
-/// none with such options.
+/// The rule `op` for what adapts of `network` and `steps` >= 1 steps, without
+/// weight decay and clipping; n_phi = 0 where there is none with such options.
 FEWSTEP_HD constexpr Rule make_rule(RuleOp op,
                                     uint16_t steps,
                                     const Network& network,
                                     RuleOptions options = {}) {
-  Rule rule = {op, steps, options, 0, 0};
+  Rule rule = {op, steps, options, 0, 0, 0.0F, 0.0F};
   switch (op) {
     case RuleOp::kSgd: rule.n_phi = options.bits == 0 ? 1 : 0; break;
     case RuleOp::kLslr:
-      if (options.bits == 0) rule.n_phi = uint32_t{network.n_tensors} * steps;
+      if (options.bits == 0)
+        rule.n_phi = uint32_t{network.n_adapted_tensors()} * steps;
       break;
     case RuleOp::kMetaSgd:
-      if (options.bits == 0) rule.n_phi = network.n_params;
+      if (options.bits == 0) rule.n_phi = network.n_adapted;
       break;
     case RuleOp::kMomentum:
     case RuleOp::kAdam: {
@@ -163,7 +176,8 @@ FEWSTEP_HD constexpr Rule make_rule(RuleOp op,
         break;
       }
       const uint32_t n = n_means(op);
-      const uint32_t learned = options.learned_moments() ? network.n_params : 0;
+      const uint32_t learned =
+          options.learned_moments() ? network.n_adapted : 0;
       // Below 2^32 + 2^28.
       const uint64_t n_phi =
           uint64_t{n_rates(options.layout(), steps, network)} +
@@ -177,7 +191,10 @@ FEWSTEP_HD constexpr Rule make_rule(RuleOp op,
       const RuleOptions same = rate_net_options(
           static_cast<uint8_t>(options.hidden()), options.decay());
       const uint64_t n_phi = rate_net_shape(network, steps, options).n_phi();
-      if (options.bits != same.bits || options.hidden() == 0) break;
+      if (options.bits != same.bits || options.hidden() == 0 ||
+          !network.adapts_in_one_piece()) {
+        break;
+      }
       // With at most 255 hidden units and 2^16 tensors and steps it is below
       // 2^34.
       if (n_phi <= kMaxLearnedValues) rule.n_phi = static_cast<uint32_t>(n_phi);
@@ -232,7 +249,7 @@ FEWSTEP_HD constexpr uint64_t update_scratch(const Rule& rule,
 FEWSTEP_HD constexpr uint64_t vjp_scratch(const Rule& rule,
                                           const Network& network) {
   if (rule.op == RuleOp::kLstm) {
-    return uint64_t{network.n_params} *
+    return uint64_t{network.n_adapted} *
            LstmShape{rule.options.hidden()}.n_scratch();
   }
   return 2 * update_scratch(rule, network);
@@ -241,17 +258,21 @@ FEWSTEP_HD constexpr uint64_t vjp_scratch(const Rule& rule,
 /// Name used by recipes and reports, e.g. "meta_sgd"; never null.
 const char* to_string(RuleOp op);
 
-/// Arguments of one update.
+/// Arguments of one update, of a window of parameters: all of them, but where
+/// what adapts of theta_0 lies in pieces and is not copied (on a device). A
+/// rate_net, which must see all tensors at once, has no such networks.
 template <class T>
 struct RuleCall {
   const Network* network;
   const Rule* rule;
   uint32_t step;   ///< k, 0-based.
   const T* loss;   ///< Support loss at theta_k.
-  T* grad;         ///< [P] g_k in, theta_{k+1} out.
-  const T* state;  ///< [P * n_state_per_param] state_k; null at k = 0.
+  T* grad;         ///< [A] g_k in, theta_{k+1} out.
+  const T* state;  ///< [A * n_state_per_param] state_k; null at k = 0.
   T* next_state;   ///< state_{k+1}, may be `state`; null where nobody reads it.
   T* scratch;      ///< [update_scratch()], or null.
+  uint32_t begin;  ///< The window: parameters [begin, begin + n) ...
+  uint32_t n;      ///< ... and no other is looked at.
 };
 
 /// Arguments of a vector-Jacobian product. Bars are derivatives of the outer
@@ -264,25 +285,41 @@ struct RuleVjpCall {
   const Rule* rule;
   uint32_t step;   ///< k, 0-based.
   const T* loss;   ///< Support loss at theta_k.
-  const T* grad;   ///< [P] g_k.
-  const T* state;  ///< [P * n_state_per_param] state_k; null at k = 0.
-  T* theta_bar;    ///< [P] in and out.
-  T* state_bar;    ///< [P * n_state_per_param] in and out; null without state.
-  T* grad_bar;     ///< [P] written.
+  const T* grad;   ///< [A] g_k.
+  const T* state;  ///< [A * n_state_per_param] state_k; null at k = 0.
+  T* theta_bar;    ///< [A] in and out.
+  T* state_bar;    ///< [A * n_state_per_param] in and out; null without state.
+  T* grad_bar;     ///< [A] written.
   T* loss_bar;     ///< Written.
   T* phi_bar;      ///< [n_phi] added to.
   T* scratch;      ///< [vjp_scratch()], or null.
 };
 
-/// f(tensor index, first parameter, count) for every parameter tensor.
+/// f(tensor, first parameter, count) for every tensor of the parameters
+/// [begin, begin + n), counted among what adapts.
 template <class F>
-FEWSTEP_INLINE void for_each_tensor(const Network& network, const F& f) {
+FEWSTEP_INLINE void for_each_tensor(const Network& network,
+                                    uint32_t begin,
+                                    uint32_t n,
+                                    const F& f) {
+  uint32_t tensor = 0;
+  uint32_t at = 0;
   for (uint32_t i = 0; i < network.n_layers; ++i) {
     const Layer& l = network.layers[i];
     if (l.n_params() == 0) continue;
-    f(uint32_t{l.tensor}, l.param_offset, l.n_weights);
-    f(l.tensor + 1U, l.param_offset + l.n_weights, l.n_biases);
+    if (network.adapted != nullptr && network.adapted[i] == kFrozen) continue;
+    if (at - begin < n) {  // Not so below `begin` either.
+      f(tensor, at, l.n_weights);
+      f(tensor + 1, at + l.n_weights, l.n_biases);
+    }
+    tensor += 2;
+    at += l.n_params();
   }
+}
+/// The same for all of them.
+template <class F>
+FEWSTEP_INLINE void for_each_tensor(const Network& network, const F& f) {
+  for_each_tensor(network, 0, network.n_adapted, f);
 }
 
 }  // namespace fewstep

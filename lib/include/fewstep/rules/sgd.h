@@ -34,12 +34,18 @@ FEWSTEP_HD inline void descend(const E& e,
   });
 }
 
-/// grad[i] = theta(i) - phi(i) grad[i] for i in [0, n)
+/// grad[i] = theta(i) - phi(i) grad[i] for i in [begin, begin + n)
 template <class T, class W, class R, class E>
-FEWSTEP_INLINE void descend_each(
-    const E& e, const W& theta, const R& phi, uint32_t n, T* grad) {
-  e.for_each(n,
-             [&](uint32_t i) { grad[i] = fma(-T{phi(i)}, grad[i], theta(i)); });
+FEWSTEP_INLINE void descend_each(const E& e,
+                                 const W& theta,
+                                 const R& phi,
+                                 uint32_t begin,
+                                 uint32_t n,
+                                 T* grad) {
+  e.for_each(n, [&](uint32_t j) {
+    const uint32_t i = begin + j;
+    grad[i] = fma(-T{phi(i)}, grad[i], theta(i));
+  });
 }
 
 #if FEWSTEP_CORTEX_M
@@ -47,10 +53,12 @@ FEWSTEP_INLINE void descend_each(
 FEWSTEP_INLINE void descend_each(const SerialExecutor&,
                                  const PlainView<float>& theta_view,
                                  const PlainView<float>& phi,
+                                 uint32_t begin,
                                  uint32_t n,
                                  float* grad) {
-  const float* theta = theta_view.data;
-  const float* rate = phi.data;
+  const float* theta = theta_view.data + begin;
+  const float* rate = phi.data + begin;
+  grad += begin;
   for (; n >= 4; n -= 4, grad += 4) {
     float t0, t1, t2, t3, a0, a1, a2, a3, g0, g1, g2, g3;
     Registers<0>::next(theta, t0, t1, t2, t3);
@@ -94,7 +102,7 @@ struct Sgd {
                                 const RuleCall<T>& c,
                                 const W& theta,
                                 const R& phi) {
-    descend(e, theta, T{phi(0)}, 0, c.network->n_params, c.grad);
+    descend(e, theta, T{phi(0)}, c.begin, c.n, c.grad);
   }
 
   template <class W, class R, class T, class E>
@@ -103,7 +111,7 @@ struct Sgd {
                              const W&,
                              const R& phi) {
     e.for_each(1, [&](uint32_t) { *c.loss_bar = constant<T>(0.0F); });
-    descend_vjp(e, c, T{phi(0)}, 0, c.network->n_params, c.phi_bar);
+    descend_vjp(e, c, T{phi(0)}, 0, c.network->n_adapted, c.phi_bar);
   }
 };
 
@@ -117,6 +125,8 @@ struct Lslr {
                                 const W& theta,
                                 const R& phi) {
     for_each_tensor(*c.network,
+                    c.begin,
+                    c.n,
                     [&](uint32_t tensor, uint32_t begin, uint32_t n) {
                       const T rate = phi(tensor * c.rule->steps + c.step);
                       descend(e, theta, rate, begin, n, c.grad);
@@ -146,7 +156,7 @@ struct MetaSgd {
                                 const RuleCall<T>& c,
                                 const W& theta,
                                 const R& phi) {
-    descend_each(e, theta, phi, c.network->n_params, c.grad);
+    descend_each(e, theta, phi, c.begin, c.n, c.grad);
   }
 
   template <class W, class R, class T, class E>
@@ -155,7 +165,7 @@ struct MetaSgd {
                              const W&,
                              const R& phi) {
     e.for_each(1, [&](uint32_t) { *c.loss_bar = constant<T>(0.0F); });
-    e.for_each(c.network->n_params, [&](uint32_t i) {
+    e.for_each(c.network->n_adapted, [&](uint32_t i) {
       const T lambda = c.theta_bar[i];
       c.grad_bar[i] = -(T{phi(i)} * lambda);
       c.phi_bar[i] = fma(-c.grad[i], lambda, c.phi_bar[i]);

@@ -1,0 +1,91 @@
+// Firmware with step options: part of the parameters adapt, weight decay,
+// clipping.
+//
+// Naming this object among a program's operations links, in place of the weak
+// versions, the passes of a session below and the reader of the capsule's
+// section; whoever does not name it pays nothing, and open() refuses capsules
+// that need it. What is frozen is read in the capsule and takes no RAM.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#include "fewstep/step_options.h"
+
+#include "../op_table.h"
+#include "fewstep/device/session.h"
+#include "fewstep/inner_loop.h"
+
+extern "C" constexpr fewstep_op fewstep_op_step_options{
+    fewstep::OpKind::kStepOptions};
+
+namespace fewstep {
+namespace {
+
+// Makes the linker take step_options.cpp of lib/.
+__attribute__((used))
+Status (*const kReader)(uint32_t*, Network*) = &plan_adapted;
+
+}  // namespace
+
+AdaptedView<StoredView> Session::adapted_theta() const {
+  const bool f16 = capsule_.init.storage == Storage::kF16;
+  return {{capsule_.init.data, f16}, theta(), current_ == kTheta0};
+}
+
+void Session::run_forward(const float* x, uint32_t n) {
+  forward(SerialExecutor(),
+          TableOps{ops_},
+          capsule_.network,
+          adapted_theta(),
+          workspace(),
+          x,
+          n);
+}
+
+void Session::run_backward(const float* x, uint32_t n) {
+  backward(SerialExecutor(),
+           TableOps{ops_},
+           capsule_.network,
+           adapted_theta(),
+           workspace(),
+           x,
+           n,
+           next_ == 0,
+           buffer(dest_));
+}
+
+void Session::run_update(const RuleCall<float>& call) {
+  const Network& network = capsule_.network;
+  const bool whole = current_ == kTheta0;
+  if (capsule_.rule.has_step_options()) {
+    float scale = 1.0F;
+    apply_step_options(SerialExecutor(),
+                       network,
+                       capsule_.rule,
+                       theta(),
+                       whole,
+                       call.grad,
+                       &scale);
+  }
+  const auto run = [&](const AdaptedWindow& w) {
+    RuleCall<float> c = call;
+    c.begin = w.begin;
+    c.n = w.n;
+    TableOps{ops_}.update(
+        SerialExecutor(), c, theta().at(w.shift), capsule_.rates);
+  };
+  if (whole) {
+    for_each_window(network, run);
+  } else {  // What adapts is one piece.
+    run({0, call.n, 0});
+  }
+}
+
+float Session::parameter(uint32_t i) const {
+  const Network& network = capsule_.network;
+  if (!open_ || i >= network.n_params) return 0.0F;
+  const Layer* l = network.layers;
+  while (i - l->param_offset >= l->n_params()) ++l;
+  return adapted_theta().layer(network, *l)(i - l->param_offset);
+}
+
+}  // namespace fewstep

@@ -1,0 +1,105 @@
+// What may happen to the gradient before any rule sees it: weight decay, then
+// clipping, over the parameters that adapt.
+//
+//   u = g + 2 lambda theta                    (the gradient of lambda
+//   |theta|^2) s = |u| <= c ? 1 : c / |u|,  g' = s u     (|u| over all of them)
+//
+// Their vector-Jacobian product, with bars of g' on entry and of g on return:
+//
+//   u_bar = |u| <= c ? g'_bar : s (g'_bar - g' (g' . g'_bar) / c^2)
+//   g_bar = u_bar,  theta_bar += 2 lambda u_bar
+//
+// Both sums are in the order of partial_sum (layer.h), over parameters as they
+// are counted among those that adapt. No branch depends on data.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#ifndef FEWSTEP_STEP_OPTIONS_H_
+#define FEWSTEP_STEP_OPTIONS_H_
+
+#include "fewstep/adapted.h"
+#include "fewstep/layers/layer.h"
+#include "fewstep/rules/rule.h"
+
+namespace fewstep {
+
+/// grad = g' of grad = g, in place, for rules with has_step_options(). grad is
+/// [A], what adapts; so is theta, or, with `whole`, all of theta.
+///
+/// @param scale  s is left there; [1], in memory that all of `e` can see.
+template <class T, class E, class W>
+FEWSTEP_HD void apply_step_options(const E& e,
+                                   const Network& network,
+                                   const Rule& rule,
+                                   const W& theta,
+                                   bool whole,
+                                   T* grad,
+                                   T* scale) {
+  if (rule.weight_decay != 0.0F) {
+    const T twice = constant<T>(2.0F * rule.weight_decay);
+    for_each_window(network, [&](const AdaptedWindow& w) {
+      const W from = theta.at(whole ? w.begin + w.shift : w.begin);
+      T* const to = grad + w.begin;
+      e.for_each(w.n, [&](uint32_t i) { to[i] = fma(twice, from(i), to[i]); });
+    });
+    e.barrier();
+  }
+  if (rule.clip_norm == 0.0F) return;
+  e.for_each(1, [&](uint32_t) {
+    const T most = constant<T>(rule.clip_norm);
+    const T norm =
+        sqrt(partial_sum<T>(network.n_adapted, [&](uint32_t i, const T& s) {
+          return fma(grad[i], grad[i], s);
+        }));
+    *scale = select(less_equal(norm, most), constant<T>(1.0F), T{most / norm});
+  });
+  e.barrier();
+  e.for_each(network.n_adapted,
+             [&](uint32_t i) { grad[i] = *scale * grad[i]; });
+  e.barrier();
+}
+
+/// The vector-Jacobian product, over what adapts: grad_bar in place, theta_bar
+/// added to.
+///
+/// @param grad   g'
+/// @param scale  s, from apply_step_options()
+/// @param dot    Scratch; [1], in memory that all of `e` can see.
+template <class T, class E>
+FEWSTEP_HD void step_options_vjp(const E& e,
+                                 const Network& network,
+                                 const Rule& rule,
+                                 const T* grad,
+                                 const T* scale,
+                                 T* dot,
+                                 T* theta_bar,
+                                 T* grad_bar) {
+  const uint32_t n = network.n_adapted;
+  if (rule.clip_norm != 0.0F) {
+    e.for_each(1, [&](uint32_t) {
+      const T one = constant<T>(1.0F);
+      const T most = constant<T>(rule.clip_norm);
+      const T sum = partial_sum<T>(n, [&](uint32_t i, const T& s) {
+        return fma(grad[i], grad_bar[i], s);
+      });
+      *dot = select(
+          less_equal(one, *scale), constant<T>(0.0F), T{sum / most / most});
+    });
+    e.barrier();
+    e.for_each(n, [&](uint32_t i) {
+      grad_bar[i] = *scale * fma(-grad[i], *dot, grad_bar[i]);
+    });
+    e.barrier();
+  }
+  if (rule.weight_decay != 0.0F) {
+    const T twice = constant<T>(2.0F * rule.weight_decay);
+    e.for_each(n, [&](uint32_t i) {
+      theta_bar[i] = fma(twice, grad_bar[i], theta_bar[i]);
+    });
+    e.barrier();
+  }
+}
+
+}  // namespace fewstep
+
+#endif  // FEWSTEP_STEP_OPTIONS_H_
