@@ -25,6 +25,8 @@ packages=(
   libgtest-dev libgmock-dev
   # Firmware: compiler, C library, emulator.
   gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
+  # Linux on AArch64: compiler and C library, emulator.
+  g++-aarch64-linux-gnu qemu-user
 )
 peer_packages=(
   # OpenBLAS is what PyTorch multiplies matrices with where it is installed.

@@ -9,6 +9,9 @@
 #   WORK                         folder for capsules and builds, kept
 #   NAME                         golden capsules, in order
 #
+# $FEWSTEP_LANES: EIGEN:FMT, folders of their headers, for the trainer's
+# kernels of other machines; without it their rows are not run.
+#
 # Exits with 1 on any difference, a canary that gives the right hash included;
 # with 77 when a compiler or QEMU is missing and the rest agrees.
 #
@@ -21,7 +24,8 @@ shift 3
 names=("$@")
 root=$(cd "$(dirname "$0")/../.." && pwd)
 
-# name | compiler[@x86-64 level] or core | optimization | flags of the user's code | canary
+# name | compiler[@x86-64 level], core, or for aarch64 its program and compiler |
+#   optimization | flags of the user's code | canary
 fast="-O3 -ffp-contract=fast"
 configurations=(
   "g++ -O1|g++|-O1||"
@@ -39,6 +43,15 @@ configurations=(
   "Cortex-M4F -Os|cortex-m4|-Os||"
   "Cortex-M4F -O2, user's code contracts|cortex-m4|-O2|$fast|"
   "Cortex-M7 -O2|cortex-m7|-O2||"
+  "AArch64 g++ -O2|aarch64 hash_episode gcc|-O2||"
+  "AArch64 g++ -O3|aarch64 hash_episode gcc|-O3||"
+  "AArch64 clang++ -O2|aarch64 hash_episode clang|-O2||"
+  "AArch64 clang++ -O3|aarch64 hash_episode clang|-O3||"
+  "AArch64 g++ -O2, user's code contracts|aarch64 hash_episode gcc|-O2|$fast|"
+  "AArch64 g++ -O2, NEON lanes|aarch64 hash_lanes gcc|-O2||"
+  "AArch64 clang++ -O2, NEON lanes|aarch64 hash_lanes clang|-O2||"
+  "canary: AArch64 g++ -O2, library contracts|aarch64 hash_episode gcc|-O2||contract"
+  "canary: AArch64 g++, NEON lanes contract|aarch64 hash_lanes gcc|-O2||contract"
   "canary: g++ -O2, fma rounds twice|g++|-O2||fma"
   "canary: g++ -O2, library contracts|g++|-O2||contract"
   "canary: Cortex-M4F -O2, library contracts|cortex-m4|-O2||contract"
@@ -49,7 +62,7 @@ folder() { echo "$work/$(tr -cs 'a-zA-Z0-9\n' '_' <<<"$1")"; }
 
 # Prints what the program of one configuration says; 77: cannot be built here.
 run_one() {
-  local name target level user canary build
+  local name target level user canary build program=hash_episode
   IFS='|' read -r name target level user canary <<<"$1"
   build=$(folder "$name")
   local x86_64=AUTO
@@ -72,6 +85,18 @@ run_one() {
       command -v qemu-system-arm >/dev/null || return 77
       options+=(--toolchain "$root/ports/cortex-m/toolchain.cmake"
                 "-DFEWSTEP_CPU=$target") ;;
+    aarch64*)
+      command -v aarch64-linux-gnu-g++ >/dev/null || return 77
+      command -v qemu-aarch64 >/dev/null || return 77
+      local compiler
+      read -r _ program compiler <<<"$target"
+      command -v "$compiler" >/dev/null || return 77
+      options+=(--toolchain "$root/ports/linux/aarch64.cmake"
+                "-DFEWSTEP_AARCH64_COMPILER=$compiler")
+      if [[ $program == hash_lanes ]]; then
+        [[ -n ${FEWSTEP_LANES:-} ]] || return 77
+        options+=("-DFEWSTEP_LANES=${FEWSTEP_LANES/:/;}")
+      fi ;;
     *)
       command -v "$target" >/dev/null || return 77
       options+=("-DCMAKE_CXX_COMPILER=$target"
@@ -79,8 +104,13 @@ run_one() {
                                       echo clang)") ;;
   esac
   cmake -S "$root/tests/bits/image" -B "$build" -G Ninja "${options[@]}" >&2
-  cmake --build "$build" -j 1 >&2
+  cmake --build "$build" -j 1 --target "$program" >&2
   case "$target" in
+    aarch64*)
+      local arguments=()
+      if [[ $program == hash_lanes ]]; then arguments=("${capsules[@]}"); fi
+      qemu-aarch64 -L /usr/aarch64-linux-gnu "$build/$program" \
+        "${arguments[@]}" ;;
     cortex-m4) "$root/ports/cortex-m/run_qemu.sh" "$build/hash_episode" ;;
     cortex-m7)
       FEWSTEP_QEMU_MACHINE=mps2-an500 \
@@ -91,6 +121,8 @@ run_one() {
 
 mkdir -p "$work"
 "$golden_capsules" "$work/golden" >"$work/golden.log"
+capsules=("${names[@]/#/$work/golden/}")
+capsules=("${capsules[@]/%/.capsule}")
 
 # As many at a time as there are cores.
 for configuration in "${configurations[@]}"; do
@@ -104,11 +136,9 @@ for configuration in "${configurations[@]}"; do
 done
 wait || true
 
-capsules=("${names[@]/#/$work/golden/}")
-expected=$("$hash_lanes" "${capsules[@]/%/.capsule}" |
-  sed -n 's/^all //p')
+expected=$("$hash_lanes" "${capsules[@]}" | sed -n 's/^all //p')
 [[ -n $expected ]] || { echo "matrix.sh: hash_lanes failed" >&2; exit 1; }
-printf '%-42s %s\n' "Lanes, this build" "$expected"
+printf '%-44s %s\n' "Lanes, this build" "$expected"
 
 failed=0 missing=0 agreed=1
 for configuration in "${configurations[@]}"; do
@@ -135,7 +165,7 @@ for configuration in "${configurations[@]}"; do
   else
     agreed=$((agreed + 1))
   fi
-  printf '%-42s %s%s\n' "$name" "$hash" "$verdict"
+  printf '%-44s %s%s\n' "$name" "$hash" "$verdict"
 done
 echo "same bits: $agreed configurations agree, $failed wrong, $missing not run"
 [[ $failed -eq 0 ]] || exit 1

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The way from a capsule to firmware, as ports/README.md tells it: export the
-# headers, build the example for Cortex-M4F and for this machine, run both, and
-# compare them with `fewstep adapt` and `fewstep inspect`.
+# headers, build the example for Cortex-M4F, for this machine and, where its
+# compiler and qemu-aarch64 are, for Linux on AArch64, run all, and compare them
+# with `fewstep adapt` and `fewstep inspect`.
 #
 #   example_test.sh FEWSTEP GOLDEN WORK CASE TILE...
 #
@@ -46,6 +47,18 @@ build linux
 here=$("$work/$case/linux/ports/examples/fewstep_example_adapt")
 [[ $(value parameter_hash <<<"$here") == "$host_hash" ]] ||
   fail "the example on this machine gives other bits than fewstep adapt"
+
+if command -v aarch64-linux-gnu-g++ >/dev/null &&
+  command -v qemu-aarch64 >/dev/null; then
+  build aarch64 --toolchain "$root/ports/linux/aarch64.cmake"
+  there=$(qemu-aarch64 -L /usr/aarch64-linux-gnu \
+    "$work/$case/aarch64/ports/examples/fewstep_example_adapt")
+  [[ $(bits <<<"$there") == "$(bits <<<"$here")" ]] ||
+    fail "AArch64 gives other bits than this machine"
+  echo "== $case, AArch64: the bits of this machine"
+else
+  echo "== $case, AArch64: not run, needs g++-aarch64-linux-gnu and qemu-user"
+fi
 
 for tile in "$@"; do
   build cortex-m4f --toolchain "$root/ports/cortex-m/toolchain.cmake" \
