@@ -62,7 +62,12 @@ build() {
 }
 
 # Why a test is skipped, where its name does not say it.
-why() { case "$1" in cuda/*) echo "(no nvcc)" ;; esac; }
+why() {
+  case "$1" in
+    cuda/*) echo "(no nvcc)" ;;
+    *Gpu*) echo "(no GPU)" ;;
+  esac
+}
 
 # tests NAME FOLDER OPTION...: ctest with these options.
 tests() {
@@ -93,8 +98,8 @@ tests() {
       sed -n 's/^ *[0-9]*\/[0-9]* Test *#[0-9]*: \(.*[^.]\) \.*\*\*\*Skipped.*/\1/p' \
         "$log"
     )
-    # Data is here, so nothing has a reason to skip but a missing compiler.
-    if [[ -d $shared/data && $name != cuda* ]]; then
+    # Data is here, so nothing has a reason to skip but a missing compiler or GPU.
+    if [[ -d $shared/data && $name != cuda* && $name != gpu* ]]; then
       note "tests skipped although $shared/data is there: counted as failed"
       bad=$((bad + skips)) skips=0
     fi
@@ -106,7 +111,7 @@ bash tools/setup.sh
 echo "fewstep's tests: ${lanes[*]}; $jobs at a time"
 
 gcc=build/test-gcc clang=build/test-clang
-groups='^(firmware|bits|consumer|cuda)$'
+groups='^(firmware|bits|consumer|cuda|gpu)$'
 if wants gcc || wants firmware || wants bits || wants consumer || wants cuda
 then
   if build "g++, Release, warnings are errors" $gcc --preset release \
@@ -134,6 +139,10 @@ then
     fi
     if wants cuda; then
       tests "cuda: kernels compile (no GPU runs them)" $gcc -L '^cuda$'
+      # None where there is no nvcc.
+      if ctest --test-dir $gcc -N -L '^gpu$' | grep -q 'Test *#'; then
+        tests "gpu: refusals, and what needs a GPU" $gcc -L '^gpu$'
+      fi
     fi
   fi
 fi

@@ -52,6 +52,8 @@ TEST(CApi, StatusesAreThoseOfCpp) {
       {FEWSTEP_ARENA_TOO_SMALL, Status::kArenaTooSmall},
       {FEWSTEP_UNSUPPORTED_OPERATION, Status::kUnsupportedOperation},
       {FEWSTEP_BAD_FLOAT_ENVIRONMENT, Status::kBadFloatEnvironment},
+      {FEWSTEP_NO_DEVICE, Status::kNoDevice},
+      {FEWSTEP_DEVICE_FAILED, Status::kDeviceFailed},
       {FEWSTEP_DIVERGED, Status::kDiverged},
       {FEWSTEP_SELF_TEST_FAILED, Status::kSelfTestFailed}};
   size_t n_named = 0;

@@ -66,9 +66,9 @@ inline Traced operator-(const Traced& a) { return Traced(-a.load()); }
 inline Traced fma(const Traced& a, const Traced& b, const Traced& c) {
   return Traced(fma(a.load(), b.load(), c.load()));
 }
-inline Traced abs(const Traced& a) { return Traced(abs(a.load())); }
 inline Traced sigmoid(const Traced& a) { return Traced(sigmoid(a.load())); }
 inline Traced sqrt(const Traced& a) { return Traced(sqrt(a.load())); }
+inline Traced abs(const Traced& a) { return Traced(abs(a.load())); }
 inline Traced exp(const Traced& a) { return Traced(exp(a.load())); }
 inline Traced log(const Traced& a) { return Traced(log(a.load())); }
 inline Traced tanh(const Traced& a) { return Traced(tanh(a.load())); }
@@ -78,6 +78,10 @@ inline uint32_t less_equal(const Traced& a, const Traced& b) {
 inline uint32_t exceeds(const Traced& a, const Traced& b) {
   return exceeds(a.load(), b.load());
 }
+inline bool operator>(const Traced& a, const Traced& b) {
+  return a.load() > b.load();
+}
+inline bool is_finite(const Traced& a) { return is_finite(a.load()); }
 inline Traced select(uint32_t mask, const Traced& a, const Traced& b) {
   return Traced(select(mask, a.load(), b.load()));
 }

@@ -37,6 +37,8 @@ enum class [[nodiscard]] Status : int8_t{
     kArenaTooSmall = -30,         ///< The buffer is below required_bytes().
     kUnsupportedOperation = -31,  ///< The program does not link an operation.
     kBadFloatEnvironment = -32,   ///< Rounding, subnormals or fma are not IEEE.
+    kNoDevice = -33,      ///< No GPU, no driver, or none this build is for.
+    kDeviceFailed = -34,  ///< The GPU or its driver failed a call.
 
     // -4x  The numbers went wrong. State as stated by the call.
     kDiverged = -40,        ///< A loss or parameter became NaN or infinite.
@@ -62,6 +64,8 @@ constexpr const char* to_string(Status s) {
     case Status::kArenaTooSmall: return "kArenaTooSmall";
     case Status::kUnsupportedOperation: return "kUnsupportedOperation";
     case Status::kBadFloatEnvironment: return "kBadFloatEnvironment";
+    case Status::kNoDevice: return "kNoDevice";
+    case Status::kDeviceFailed: return "kDeviceFailed";
     case Status::kDiverged: return "kDiverged";
     case Status::kSelfTestFailed: return "kSelfTestFailed";
   }
