@@ -30,6 +30,13 @@ def notes():
     return []
 
 
+def use_device(device, tf32):
+    """worker.py chose the platform; a GPU would take TF32 by itself."""
+    if device == "cuda":
+        jax.config.update("jax_default_matmul_precision",
+                          "tensorfloat32" if tf32 else "float32")
+
+
 class Network:
     def __init__(self, case, im2col):
         self.case, self.im2col = case, im2col

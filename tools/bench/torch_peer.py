@@ -39,6 +39,17 @@ def notes():
     return lines
 
 
+DEVICE = "cpu"
+
+
+def use_device(device, tf32):
+    """Where peers compute, and whether a GPU may take TF32."""
+    global DEVICE
+    DEVICE = device
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+
+
 def composed_batch_norm(x, w, b):
     """F.batch_norm of the batch at hand, [n, c, h, w], from other operations:
     functorch 1.13 gives a wrong second derivative for a batched input."""
@@ -148,8 +159,8 @@ class Peer:
         self.network = Network(case, hasattr(torch, "func") or kind != "vmap")
         self.kind = kind
         self.part = case.tasks if part in ("", "all") else int(part)
-        self.theta = torch.tensor(theta, requires_grad=True)
-        self.rate = torch.tensor(rate, requires_grad=True)
+        self.theta = torch.tensor(theta, device=DEVICE, requires_grad=True)
+        self.rate = torch.tensor(rate, device=DEVICE, requires_grad=True)
         self.adam = torch.optim.Adam([self.theta, self.rate], lr=1e-3)
         self.batches = [self.parts(episodes, b) for b in range(case.n_batches)]
         self.at = 0
@@ -175,7 +186,7 @@ class Peer:
                         x = x.transpose(0, 1).flatten(1, 2)
                     elif x.dim() == 5:
                         x = x.transpose(1, 2)
-                data += [x.contiguous(), y]
+                data += [x.contiguous().to(DEVICE), y.to(DEVICE)]
             result.append(data)
         return result
 
@@ -240,8 +251,8 @@ class Peer:
         """The meta-gradient of a meta-batch; before any run()."""
         self.clear()
         self.step_of(self.batches[batch])
-        result = (self.theta.grad.detach().numpy().copy(),
-                  self.rate.grad.detach().numpy().copy())
+        result = (self.theta.grad.detach().cpu().numpy().copy(),
+                  self.rate.grad.detach().cpu().numpy().copy())
         self.clear()
         return result
 
@@ -255,3 +266,5 @@ class Peer:
             self.step_of(self.batches[self.at])
             self.at = (self.at + 1) % len(self.batches)
             self.adam.step()
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()

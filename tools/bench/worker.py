@@ -1,6 +1,7 @@
 """One contestant in a process of its own, spoken to as engine_bench --serve.
 
     worker.py torch|jax FOLDER VARIANT --threads N     FOLDER: case.json, *.npz
+        [--device cpu|cuda] [--tf32]    cuda: GPU 0, in float32 or in TF32
     worker.py sgemm --threads N
     worker.py list FOLDER                              the variants there are
 
@@ -73,11 +74,13 @@ def main():
     parser.add_argument("folder", nargs="?", type=pathlib.Path)
     parser.add_argument("variant", nargs="?")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--tf32", action="store_true")
     args = parser.parse_args()
     # Of everybody's thread pools: set before the libraries are loaded.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(args.threads)
-    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["JAX_PLATFORMS"] = args.device
     os.environ["JAX_TRACEBACK_FILTERING"] = "off"
     # XLA has as many threads as the process may use processors: contest.py.
     os.environ["XLA_FLAGS"] = ("--xla_cpu_multi_thread_eigen=" +
@@ -105,9 +108,10 @@ def main():
         say(peers=table, notes=torch_peer.notes() + jax_peer.notes())
         return
     if args.kind == "torch":
-        from torch_peer import Peer
+        from torch_peer import Peer, use_device
     else:
-        from jax_peer import Peer
+        from jax_peer import Peer, use_device
+    use_device(args.device, args.tf32)
     initial = np.load(args.folder / "initial.npz")
     episodes = dict(np.load(args.folder / "episodes.npz"))
     peer = Peer(case, args.variant, initial["theta"], initial["rate"],
