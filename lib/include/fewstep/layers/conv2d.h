@@ -151,14 +151,20 @@ struct Conv2d {
 
       const uint32_t n_groups = (c.n + kCols - 1U) / kCols;
       const uint32_t n_row_tiles = (l.out_c + kRows - 1U) / kRows;
-      e.for_each(n_groups, n_row_tiles * l.out_h, [&](uint32_t g, uint32_t j) {
+      constexpr bool kByPosition = TileShape<T>::kByPosition;
+      const uint32_t n_row_items = n_row_tiles * l.out_h;
+      const uint32_t per_row = kByPosition ? l.out_w : 1U;
+      e.for_each(n_groups, n_row_items * per_row, [&](uint32_t g, uint32_t k) {
         const uint32_t ex = g * kCols;
         const uint32_t ex_end = ex + kCols < c.n ? ex + kCols : c.n;
+        const uint32_t j = kByPosition ? k / l.out_w : k;
         const uint32_t o = j / l.out_h * kRows;
         const uint32_t o_end = o + kRows < l.out_c ? o + kRows : l.out_c;
         const uint32_t v = j % l.out_h;
         const Taps ty = forward_taps(v, l.in_h, kernel, l.stride, l.pad);
-        for (uint32_t u = 0; u < l.out_w; ++u) {
+        const uint32_t u_begin = kByPosition ? k - j * l.out_w : 0U;
+        const uint32_t u_end = kByPosition ? u_begin + 1 : l.out_w;
+        for (uint32_t u = u_begin; u < u_end; ++u) {
           const Taps tx = forward_taps(u, l.in_w, kernel, l.stride, l.pad);
           const X* const x = in + ty.other * l.in_w + tx.other;
           T* const y = out + v * l.out_w + u;
@@ -353,14 +359,20 @@ struct Conv2d {
 
     const uint32_t n_groups = (c.n + kCols - 1U) / kCols;
     const uint32_t n_row_tiles = (l.in_c + kRows - 1U) / kRows;
-    e.for_each(n_groups, n_row_tiles * l.in_h, [&](uint32_t g, uint32_t j) {
+    constexpr bool kByPosition = TileShape<T>::kByPosition;
+    const uint32_t n_row_items = n_row_tiles * l.in_h;
+    const uint32_t per_row = kByPosition ? l.in_w : 1U;
+    e.for_each(n_groups, n_row_items * per_row, [&](uint32_t g, uint32_t k) {
       const uint32_t ex = g * kCols;
       const uint32_t ex_end = ex + kCols < c.n ? ex + kCols : c.n;
+      const uint32_t j = kByPosition ? k / l.in_w : k;
       const uint32_t i = j / l.in_h * kRows;
       const uint32_t i_end = i + kRows < l.in_c ? i + kRows : l.in_c;
       const uint32_t y = j % l.in_h;
       const Taps ty = backward_taps(y, l.out_h, kernel, stride, l.pad);
-      for (uint32_t x = 0; x < l.in_w; ++x) {
+      const uint32_t x_begin = kByPosition ? k - j * l.in_w : 0U;
+      const uint32_t x_end = kByPosition ? x_begin + 1 : l.in_w;
+      for (uint32_t x = x_begin; x < x_end; ++x) {
         const Taps tx = backward_taps(x, l.out_w, kernel, stride, l.pad);
         const T* const d = c.out + ty.other * l.out_w + tx.other;
         T* const at = c.in + y * l.in_w + x;

@@ -23,6 +23,8 @@ namespace fewstep {
 /// all of the tile's examples.
 /// kAcrossExamples: what shares a convolution's tile is the same position of
 /// several examples; else neighbours in one (conv2d_rows.h).
+/// kByPosition: an item of such a convolution is one position, not a row of
+/// them: for executors with more threads than rows (executor/gpu_tiles.h).
 template <class T>
 struct TileShape {
   static constexpr int kRows = 4;
@@ -31,6 +33,7 @@ struct TileShape {
   static constexpr bool kExactCols = false;
   static constexpr uint32_t kChunkValues = 0;
   static constexpr bool kAcrossExamples = false;
+  static constexpr bool kByPosition = false;
 };
 template <class T>
 struct TileShape<Dual<T>> {
@@ -40,6 +43,7 @@ struct TileShape<Dual<T>> {
   static constexpr bool kExactCols = false;
   static constexpr uint32_t kChunkValues = 0;
   static constexpr bool kAcrossExamples = true;
+  static constexpr bool kByPosition = false;
 };
 
 /// What TileShape of a SIMD type derives from: whole tiles whatever the number
@@ -52,6 +56,7 @@ struct SimdTileShape {
   static constexpr bool kExactCols = true;
   static constexpr uint32_t kChunkValues = chunk_values;
   static constexpr bool kAcrossExamples = true;
+  static constexpr bool kByPosition = false;
 };
 
 /// p, of which the compiler is to know nothing: it then addresses p[0], p[1],
