@@ -88,6 +88,7 @@ class Run {
         network_(build_network(recipe)),
         rule_(build_rule(recipe.inner, network_.network)),
         source_(make_task_source(recipe)),
+        engine_(make_engine(options.engine, engine_config())),
         folder_(options.resume ? RunFolder::resume(dir, recipe)
                                : RunFolder::create(dir, recipe)) {
     source_->check(Split::kTrain);
@@ -97,13 +98,6 @@ class Run {
     state_ = options.resume && started
                  ? load_state(folder_.checkpoint(), recipe)
                  : initial_state(recipe);
-    scheduled_objective(recipe, state_.iteration, &objective_);
-    engine_ = make_cpu_engine({&network_.network,
-                               &rule_,
-                               objective_,
-                               source_.get(),
-                               recipe.seed,
-                               static_cast<uint32_t>(recipe.run.threads)});
   }
 
   TrainResult run() {
@@ -147,6 +141,18 @@ class Run {
 
  private:
   bool validates() const { return recipe_.run.validate_every > 0; }
+
+  EngineConfig engine_config() const {
+    EngineConfig config = {};
+    config.network = &network_.network;
+    config.rule = &rule_;
+    scheduled_objective(recipe_, 0, &config.objective);
+    config.source = source_.get();
+    config.seed = recipe_.seed;
+    config.n_threads = static_cast<uint32_t>(recipe_.run.threads);
+    config.n_tasks = static_cast<uint32_t>(recipe_.outer.tasks);
+    return config;
+  }
 
   // One outer iteration; the mean query loss.
   double iterate() {
@@ -257,9 +263,9 @@ class Run {
   PlannedNetwork network_;
   Rule rule_;
   std::unique_ptr<TaskSource> source_;
+  Objective objective_;             // Of the next iteration.
+  std::unique_ptr<Engine> engine_;  // Before the folder: it may be refused.
   RunFolder folder_;
-  Objective objective_;  // Of the next iteration.
-  std::unique_ptr<Engine> engine_;
   OuterState state_;
   std::vector<float> d_theta_, d_phi_;
   double loss_sum_ = 0.0;  // Since the last line of metrics.

@@ -18,9 +18,8 @@
 #include "fewstep/host/engine.h"
 #include "fewstep/ops.h"
 #include "support/allocation_guard.h"
+#include "support/engine_problem.h"
 #include "support/step_choices.h"
-#include "support/test_network.h"
-#include "support/test_rules.h"
 
 namespace fewstep::testing {
 namespace {
@@ -30,99 +29,7 @@ using host::EpisodeShape;
 using host::LaneLayout;
 using host::Split;
 
-/// Random episodes, some of which overflow.
-class Source : public host::TaskSource {
- public:
-  Source(const TestNetwork& net, uint32_t n_support, uint32_t n_query)
-      : net_(net), shape_(net.episode_shape(n_support, n_query)) {}
-  const EpisodeShape& shape() const override { return shape_; }
-  host::InputShape input_shape() const override {
-    return {net_.network.in_c, net_.network.in_h, net_.network.in_w};
-  }
-  void sample(Split split,
-              uint64_t seed,
-              uint64_t iteration,
-              uint32_t task,
-              Episode* out) const override {
-    *out = net_.random_episode(
-        static_cast<uint32_t>(seed * 1000003 + iteration * 1009 + task * 7 +
-                              static_cast<uint64_t>(split)),
-        shape_.n_support,
-        shape_.n_query);
-    if (overflowing.count(task) != 0) {
-      for (float& x : out->support_x) x = 3e38F;
-    }
-  }
-  std::set<uint32_t> overflowing;
-
- private:
-  const TestNetwork& net_;
-  EpisodeShape shape_;
-};
-
-/// A network, a rule and parameters to run engines with.
-struct Problem {
-  TestNetwork net;
-  Rule rule;
-  Source source;
-  host::Objective objective;
-  std::vector<float> theta, phi;
-
-  Problem(const NamedSpecs& specs,
-          LossOp loss,
-          const TestRule& test_rule,
-          uint32_t steps,
-          uint32_t n_support = 5,
-          uint32_t n_query = 7)
-      : net(specs.input, specs.specs, loss),
-        rule(test_rule.make(steps, net.network)),
-        source(net, n_support, n_query),
-        theta(net.random_theta(1)),
-        phi(random_phi(rule, net.network, 2)) {
-    objective.steps = steps;
-  }
-  /// Of which part adapts, with weight decay and clipping.
-  Problem(const NamedSpecs& specs,
-          LossOp loss,
-          const TestRule& test_rule,
-          const StepChoice& c)
-      : net(specs.input, specs.specs, loss),
-        rule(c.rule(&net, test_rule, 2)),
-        source(net, 5, 7),
-        theta(net.random_theta(1)),
-        phi(random_phi(rule, net.network, 2)) {
-    objective.steps = 2;
-  }
-  std::unique_ptr<host::Engine> engine(
-      uint32_t n_threads, LaneLayout layout = LaneLayout::kTasks) const {
-    return host::make_cpu_engine(
-        {&net.network, &rule, objective, &source, 11, n_threads, layout});
-  }
-};
-
 constexpr LaneLayout kLayouts[] = {LaneLayout::kTasks, LaneLayout::kChannels};
-
-struct Result {
-  host::MetaStep step{};
-  std::vector<float> d_theta, d_phi;
-};
-
-Result by_engine(const Problem& s,
-                 host::Engine* engine,
-                 uint64_t iteration,
-                 uint32_t n_tasks) {
-  Result r;
-  // Not zero: the engine must overwrite.
-  r.d_theta.assign(s.theta.size(), 77.0F);
-  r.d_phi.assign(s.phi.size(), 77.0F);
-  r.step = engine->meta_gradient(s.theta.data(),
-                                 s.phi.data(),
-                                 iteration,
-                                 n_tasks,
-                                 r.d_theta.data(),
-                                 r.d_phi.data());
-  return r;
-}
 
 /// One task after another at float, summed in task order.
 Result one_by_one(const Problem& s, uint64_t iteration, uint32_t n_tasks) {
@@ -165,14 +72,6 @@ Result one_by_one(const Problem& s, uint64_t iteration, uint32_t n_tasks) {
   return r;
 }
 
-void expect_same(const Result& a, const Result& b) {
-  EXPECT_TRUE(same_bits(a.d_theta, b.d_theta)) << "d_theta";
-  EXPECT_TRUE(same_bits(a.d_phi, b.d_phi)) << "d_phi";
-  EXPECT_EQ(a.step.query_loss, b.step.query_loss);
-  EXPECT_EQ(a.step.support_loss, b.step.support_loss);
-  EXPECT_EQ(a.step.n_dropped, b.step.n_dropped);
-}
-
 NamedSpecs classifier() {
   return {"classifier",
           {1, 6, 6},
@@ -181,22 +80,6 @@ NamedSpecs classifier() {
            reference::relu_layer(),
            reference::max_pool(2),
            reference::dense(4)}};
-}
-
-// The objectives of a training with both annealings, and Reptile.
-std::vector<host::Objective> objectives(uint32_t steps) {
-  host::Objective first;
-  first.steps = steps;
-  first.second_order = false;
-  host::Objective weighted = first;
-  weighted.step_weights.assign(steps + 1, 0.25F);
-  host::Objective second = weighted;
-  second.second_order = true;
-  host::Objective last = second;
-  last.step_weights.clear();
-  host::Objective reptile = first;
-  reptile.method = host::OuterMethod::kReptile;
-  return {first, weighted, second, last, reptile, second, first};
 }
 
 TEST(CpuEngine, EqualsOneTaskAfterAnother) {

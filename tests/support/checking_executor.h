@@ -16,6 +16,11 @@
 // MetaGradient, may write: it is ordered before what follows, and must find a
 // barrier before it.
 //
+// Where threads are emulated (thread_team.h), an item is all that a thread does
+// between two barriers, and buffers may belong to one block of several: then
+//
+// - an access by a thread of another block is a conflict.
+//
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
 #ifndef FEWSTEP_TESTS_SUPPORT_CHECKING_EXECUTOR_H_
@@ -38,13 +43,15 @@ class AccessLog {
   static AccessLog* active() { return active_; }
 
   /// Watches [data, data + bytes), values of 4 bytes. `fresh`: nothing was
-  /// written yet.
+  /// written yet. `block`: whose shared memory it is; else anybody's.
   void watch(const std::string& name,
              const void* data,
              size_t bytes,
-             bool fresh) {
+             bool fresh,
+             uint32_t block = kAnyBlock) {
     Buffer b;
     b.name = name;
+    b.block = block;
     b.begin = reinterpret_cast<uintptr_t>(data);
     b.values.resize(bytes / kUnit);
     for (Value& v : b.values) v.written = !fresh;
@@ -53,6 +60,15 @@ class AccessLog {
 
   void begin_item() { item_ = ++n_items_; }
   void end_item() { item_ = kOutside; }
+  /// What follows is done by this thread of this block, until end_thread().
+  void begin_thread(uint32_t thread, uint32_t block) {
+    item_ = thread + 1;
+    block_ = block;
+  }
+  void end_thread() {
+    item_ = kOutside;
+    block_ = kAnyBlock;
+  }
   void barrier() { ++region_; }
   void allow_host_writes() { host_writes_ = true; }
 
@@ -60,6 +76,7 @@ class AccessLog {
     Buffer* b;
     Value* v = find(at, &b);
     if (v == nullptr) return;
+    check_block(*b, *v);
     if (!v->written) conflict(*b, *v, "read before any write");
     if (v->write_region == region_ && v->writer != item_) {
       conflict(*b, *v, "written and read without a barrier between");
@@ -77,6 +94,7 @@ class AccessLog {
     Buffer* b;
     Value* v = find(at, &b);
     if (v == nullptr) return;
+    check_block(*b, *v);
     if (v->write_region == region_ && v->writer != item_) {
       conflict(*b, *v, "written by two items");
     }
@@ -105,6 +123,7 @@ class AccessLog {
  private:
   static constexpr size_t kUnit = 4;
   static constexpr uint64_t kOutside = 0;
+  static constexpr uint32_t kAnyBlock = ~0U;
   struct Value {
     uint64_t write_region = 0, writer = 0;
     uint64_t read_region = 0, reader = 0;
@@ -113,6 +132,7 @@ class AccessLog {
   };
   struct Buffer {
     std::string name;
+    uint32_t block;
     uintptr_t begin;
     std::vector<Value> values;
   };
@@ -126,6 +146,11 @@ class AccessLog {
       }
     }
     return nullptr;
+  }
+  void check_block(const Buffer& b, const Value& v) {
+    if (b.block != kAnyBlock && b.block != block_) {
+      conflict(b, v, "in the shared memory of another block");
+    }
   }
   void conflict(const Buffer& b, const Value& v, const char* what) {
     ++n_conflicts_;
@@ -141,6 +166,7 @@ class AccessLog {
   uint64_t region_ = 1;  // Grows with each barrier; 0: never.
   uint64_t item_ = kOutside;
   uint64_t n_items_ = 0;
+  uint32_t block_ = kAnyBlock;  // Of the thread.
   bool host_writes_ = false;
   uint64_t n_conflicts_ = 0;
   std::vector<std::string> messages_;

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -167,10 +168,62 @@ TEST_F(Cli, RefusesWhatIsNoCapsule) {
   }
 }
 
-TEST_F(Cli, HasNoCudaEngine) {
-  const Outcome o = run("train tiny.toml --engine cuda");
+// Where there is no GPU, or none that this build knows: CUDA_VISIBLE_DEVICES
+// hides those there are.
+constexpr const char* kNoGpu = "CUDA_VISIBLE_DEVICES=";
+
+TEST_F(Cli, RefusesCudaWithoutAGpu) {
+  const Outcome o = run("train tiny.toml --out run --engine cuda", kNoGpu);
   EXPECT_EQ(o.exit, 5);
+  EXPECT_THAT(o.err, HasSubstr("--engine cuda: "));
   EXPECT_THAT(o.err, HasSubstr("use --engine cpu"));
+  // Nothing that would be in the way of doing so.
+  EXPECT_FALSE(std::filesystem::exists(dir_ / "run"));
+  train();
+}
+
+TEST_F(Cli, KeepsTheRunWhenCudaIsRefused) {
+  train();
+  std::map<std::string, std::string> before;
+  for (const auto& entry : std::filesystem::directory_iterator(dir_ / "run")) {
+    before[entry.path().filename()] = read(entry.path());
+  }
+  EXPECT_EQ(before.count("checkpoint.npz"), 1U);
+  const Outcome o =
+      run("train tiny.toml --out run --resume --engine cuda --quiet --set "
+          "outer.iterations=40",
+          kNoGpu);
+  EXPECT_EQ(o.exit, 5);
+  for (const auto& [name, content] : before) {
+    EXPECT_EQ(read(dir_ / "run" / name), content) << name;
+  }
+}
+
+TEST_F(Cli, KnowsTwoEngines) {
+  const Outcome o = run("train tiny.toml --out run --engine gpu");
+  EXPECT_EQ(o.exit, 2);
+  EXPECT_THAT(o.err, HasSubstr("--engine gpu: there are cpu and cuda"));
+  EXPECT_EQ(run("train tiny.toml --out run --engine cpu --quiet").exit, 0);
+}
+
+TEST_F(Cli, ShowsHowAGpuWouldBeUsed) {
+  train();
+  const auto inspect = [&](const std::string& options) {
+    return run("inspect run/tiny.capsule " + options, kNoGpu);
+  };
+  EXPECT_THAT(inspect("--engine cuda").out, HasSubstr("h200, 132"));
+  const Outcome o = inspect("--engine cuda --device a100 --tasks 4096 --json");
+  const auto plan = nlohmann::json::parse(o.out)["cuda"];
+  EXPECT_EQ(plan["device"], "a100");
+  EXPECT_EQ(plan["tasks"], 4096);
+  EXPECT_EQ(plan["wave"], 4096);
+  EXPECT_EQ(plan["scratch"][0]["memory"], "shared");
+  EXPECT_EQ(inspect("--engine cuda --device b17").exit, 2);
+  EXPECT_EQ(inspect("--engine cpu").exit, 2);
+  const Outcome large =
+      inspect("--engine cuda --device orin --tasks 1000000000");
+  EXPECT_EQ(large.exit, 5);
+  EXPECT_THAT(large.err, HasSubstr("are missing; lower outer.tasks"));
 }
 
 TEST_F(Cli, ReportsAFullDiskAndKeepsTheCheckpoint) {

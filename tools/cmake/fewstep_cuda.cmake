@@ -11,6 +11,11 @@ if(NOT FEWSTEP_CUDA STREQUAL "OFF")
   if(CMAKE_CUDA_COMPILER)
     enable_language(CUDA)
     set(FEWSTEP_CUDA_COMPILER ON)
+    # CMake 3.25 does not know that nvcc 13 has C++20.
+    if(NOT DEFINED CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
+      set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+      set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+    endif()
   elseif(FEWSTEP_CUDA STREQUAL "ON")
     message(FATAL_ERROR "FEWSTEP_CUDA is ON, but there is no working nvcc: "
                         "name it with CMAKE_CUDA_COMPILER or CUDACXX")

@@ -12,8 +12,10 @@
 
 #include "arena_bytes.h"
 #include "commands.h"
+#include "cuda_plan.h"
 #include "fewstep/device/session.h"
 #include "fewstep/host/capsule_writer.h"
+#include "fewstep/host/error.h"
 #include "fewstep/host/network_builder.h"
 #include "fewstep/host/recipe.h"
 #include "step_cost.h"
@@ -26,6 +28,10 @@ using Json = nlohmann::ordered_json;
 struct Arguments {
   std::string capsule;
   bool json = false;
+  std::string engine, device;
+  uint32_t tasks = 32;
+  uint32_t queries = 0;
+  uint32_t order = 2;
 };
 
 std::string settings(const Layer& layer) {
@@ -154,6 +160,76 @@ void print_options(const Capsule& c) {
   if (c.rule.clip_norm != 0.0F) {
     fmt::print("clip norm       {}\n", c.rule.clip_norm);
   }
+}
+
+// How meta-training with the capsule's network, rule and limits would use a
+// GPU.
+struct GpuUse {
+  host::DeviceLimits limits;
+  host::CudaPlan plan;
+};
+
+GpuUse plan_gpu(const Arguments& arguments, const Capsule& c) {
+  if (arguments.engine != "cuda") {
+    throw host::Error(host::Exit::kUsage,
+                      fmt::format("--engine {}: there is cuda, the cpu has no "
+                                  "plan to show",
+                                  arguments.engine));
+  }
+  GpuUse use;
+  if (!arguments.device.empty()) {
+    use.limits = host::known_device(arguments.device);
+  } else {
+    try {
+      use.limits = host::cuda_device_limits();
+    } catch (const host::Error&) {
+      use.limits = host::known_device("h200");
+    }
+  }
+  const bool classes = c.network.loss == LossOp::kSoftmaxCrossEntropy;
+  host::EpisodeShape shape = {};
+  shape.n_support = c.limits.support_max;
+  shape.n_query = arguments.queries != 0 ? arguments.queries : shape.n_support;
+  shape.n_in = c.network.n_in;
+  shape.n_out = c.network.n_out;
+  shape.ways = classes ? c.network.n_out : 0;
+  shape.classification = classes;
+  host::Objective objective;
+  objective.steps = c.limits.steps;
+  objective.second_order = arguments.order == 2;
+  use.plan = host::plan_cuda(
+      c.network, c.rule, objective, shape, arguments.tasks, use.limits);
+  return use;
+}
+
+Json to_json(const GpuUse& use) {
+  const host::CudaPlan& plan = use.plan;
+  const host::PlanBytes& bytes = plan.bytes;
+  Json parts = Json::array();
+  for (uint32_t i = 0; i < host::kParts; ++i) {
+    const host::Place& place = plan.program.layout.parts[i];
+    if (place.values == 0) continue;
+    parts.push_back({{"part", host::to_string(static_cast<host::Part>(i))},
+                     {"bytes", place.values * sizeof(float)},
+                     {"memory", place.shared ? "shared" : "global"}});
+  }
+  return {{"device", use.limits.name},
+          {"tasks", plan.n_tasks},
+          {"tasks_at_once", plan.teams},
+          {"wave", plan.wave},
+          {"blocks_per_task", plan.blocks},
+          {"threads_per_block", plan.threads},
+          {"tile", plan.program.tile},
+          {"support_tile", plan.program.support_tile},
+          {"shared_bytes_per_block", plan.shared_bytes()},
+          {"task_bytes", plan.task_bytes},
+          {"global_bytes",
+           {{"total", bytes.total()},
+            {"scratch", bytes.scratch},
+            {"episodes", bytes.episodes},
+            {"meta_gradients", bytes.bars},
+            {"other", bytes.other}}},
+          {"scratch", parts}};
 }
 
 void print(const std::string& path, const host::CapsuleFile& file) {
@@ -285,11 +361,44 @@ void add_inspect(CLI::App& app, Command* run) {
       ->required()
       ->type_name("CAPSULE");
   command->add_flag("--json", arguments->json, "Print JSON");
+  command
+      ->add_option("--engine",
+                   arguments->engine,
+                   "Show how meta-training would use a GPU")
+      ->type_name("cuda");
+  command
+      ->add_option("--device",
+                   arguments->device,
+                   "The GPU: h200, h100, a100, rtx5090, orin; default: the one "
+                   "at hand, else h200")
+      ->type_name("NAME");
+  command
+      ->add_option(
+          "--tasks", arguments->tasks, "Tasks of an iteration; default: 32")
+      ->check(CLI::Range(1, 1 << 30))
+      ->type_name("N");
+  command
+      ->add_option("--queries",
+                   arguments->queries,
+                   "Query examples of a task; default: as many as support "
+                   "examples")
+      ->check(CLI::Range(1, 1 << 24))
+      ->type_name("N");
+  command
+      ->add_option("--order", arguments->order, "Of the meta-gradient: 2 or 1")
+      ->check(CLI::Range(1, 2))
+      ->type_name("N");
   command->callback([arguments, run] {
     *run = [arguments] {
       const host::CapsuleFile file = host::load_capsule(arguments->capsule);
+      const bool gpu = !arguments->engine.empty();
       if (arguments->json) {
-        fmt::print("{}\n", describe(file).dump(2));
+        Json json = describe(file);
+        if (gpu) json["cuda"] = to_json(plan_gpu(*arguments, file.capsule));
+        fmt::print("{}\n", json.dump(2));
+      } else if (gpu) {
+        const GpuUse use = plan_gpu(*arguments, file.capsule);
+        fmt::print("{}", host::describe(use.plan, use.limits));
       } else {
         print(arguments->capsule, file);
       }

@@ -25,17 +25,15 @@ struct Arguments {
   bool quiet = false;
 };
 
+host::EngineKind engine_of(const std::string& name) {
+  if (name == "cpu") return host::EngineKind::kCpu;
+  if (name == "cuda") return host::EngineKind::kCuda;
+  throw host::Error(host::Exit::kUsage,
+                    fmt::format("--engine {}: there are cpu and cuda", name));
+}
+
 host::Exit run_train(const Arguments& arguments) {
-  if (arguments.engine == "cuda") {
-    throw host::Error(host::Exit::kResource,
-                      "--engine cuda: this build has no CUDA engine; use "
-                      "--engine cpu");
-  }
-  if (arguments.engine != "cpu") {
-    throw host::Error(
-        host::Exit::kUsage,
-        fmt::format("--engine {}: there are cpu and cuda", arguments.engine));
-  }
+  const host::EngineKind engine = engine_of(arguments.engine);
   const host::Recipe recipe =
       host::load_recipe(arguments.recipe, arguments.overrides);
   const std::filesystem::path dir =
@@ -46,12 +44,14 @@ host::Exit run_train(const Arguments& arguments) {
   host::TrainOptions options;
   options.resume = arguments.resume;
   options.quiet = arguments.quiet;
+  options.engine = engine;
   watch_interrupts();
   options.should_stop = interrupted;
   const host::TrainResult result = host::train(recipe, dir, options);
   if (result.interrupted) {
     std::string resume = fmt::format("fewstep train {}", arguments.recipe);
     if (!arguments.out.empty()) resume += " --out " + arguments.out;
+    if (engine == host::EngineKind::kCuda) resume += " --engine cuda";
     for (const std::string& text : arguments.overrides) {
       resume += fmt::format(" --set '{}'", text);
     }
@@ -82,8 +82,10 @@ void add_train(CLI::App& app, Command* run) {
                    "Folder of the run; default: runs/<name of the recipe>")
       ->type_name("DIR");
   command
-      ->add_option(
-          "--engine", arguments->engine, "What computes: cpu (default) or cuda")
+      ->add_option("--engine",
+                   arguments->engine,
+                   "What computes: cpu (default) or cuda; the results are the "
+                   "same, bit for bit")
       ->type_name("cpu|cuda");
   command->add_flag(
       "--resume", arguments->resume, "Go on from the folder's checkpoint");

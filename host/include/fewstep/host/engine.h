@@ -1,4 +1,5 @@
-// An engine computes meta-gradients: on the CPU (host/cpu), next on a GPU.
+// An engine computes meta-gradients: on the CPU (host/cpu) or on a GPU
+// (host/cuda). Both give the same bits.
 //
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
@@ -31,8 +32,11 @@ struct EngineConfig {
   const TaskSource* source;
   uint64_t seed;
   uint32_t n_threads;  ///< 0: one a core.
-  /// Never changes a bit.
+  /// Never changes a bit. CPU engine.
   LaneLayout layout = LaneLayout::kAuto;
+  /// Tasks of an iteration, as far as known: what a GPU's memory is planned
+  /// for. CUDA engine.
+  uint32_t n_tasks = 1;
 };
 
 /// Outcome of one meta-gradient.
@@ -80,6 +84,20 @@ class Engine {
 ///
 /// @throws Error kResource when the processor lacks what it is compiled for.
 std::unique_ptr<Engine> make_cpu_engine(const EngineConfig& config);
+
+/// The CUDA engine on GPU 0: a block or a cluster of blocks a task.
+/// config.n_threads is for drawing episodes.
+///
+/// @throws Error kResource when there is no GPU or driver, no CUDA in this
+///     build, or too little memory; and from every member when the GPU fails.
+std::unique_ptr<Engine> make_cuda_engine(const EngineConfig& config);
+
+/// What computes.
+enum class EngineKind : uint8_t { kCpu, kCuda };
+
+/// make_cpu_engine() or make_cuda_engine().
+std::unique_ptr<Engine> make_engine(EngineKind kind,
+                                    const EngineConfig& config);
 
 }  // namespace fewstep::host
 

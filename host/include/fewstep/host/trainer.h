@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <functional>
 
+#include "fewstep/host/engine.h"
 #include "fewstep/host/optimizer.h"
 #include "fewstep/host/recipe.h"
 
@@ -18,6 +19,7 @@ namespace fewstep::host {
 struct TrainOptions {
   bool resume = false;  ///< Go on from the folder's checkpoint.
   bool quiet = false;   ///< No progress line.
+  EngineKind engine = EngineKind::kCpu;  ///< Never changes a bit.
   /// Asked once an iteration; true stops after a checkpoint. May be empty.
   std::function<bool()> should_stop;
 };

@@ -1,0 +1,13 @@
+// Evaluations, a task a cluster.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#include "kernel_of_tasks.h"
+
+namespace fewstep::host {
+
+const void* evaluations_of_clusters() {
+  return reinterpret_cast<const void*>(&evaluations<ClusterTeam>);
+}
+
+}  // namespace fewstep::host

@@ -1,0 +1,13 @@
+// Meta-gradients, a task a block.
+//
+// SPDX-FileCopyrightText: The fewstep authors
+// SPDX-License-Identifier: Apache-2.0
+#include "kernel_of_tasks.h"
+
+namespace fewstep::host {
+
+const void* meta_gradients_of_blocks() {
+  return reinterpret_cast<const void*>(&meta_gradients<BlockTeam>);
+}
+
+}  // namespace fewstep::host
