@@ -110,10 +110,14 @@ FEWSTEP_INLINE void store_sums(const T (&sums)[kRows][kCols],
 }
 
 /// The same for a `store` that is more than a store. The sums are spilled first
-/// so that the store is a loop, not 16 copies of its code.
+/// so that the store is a loop, not 16 copies of its code. Not on a GPU, where
+/// an array under an index that is not constant leaves the registers.
 template <int kRows, int kCols, class T, class Store>
 FEWSTEP_INLINE void spill_sums(const T (&sums)[kRows][kCols],
                                const Store& store) {
+#if defined(__CUDACC__)
+  store_sums(sums, store);
+#else
   T spilled[kRows][kCols];
   FEWSTEP_UNROLL(8)
   for (int r = 0; r < kRows; ++r) {
@@ -125,6 +129,7 @@ FEWSTEP_INLINE void spill_sums(const T (&sums)[kRows][kCols],
     FEWSTEP_UNROLL(1)
     for (int c = 0; c < kCols; ++c) store(r, c, spilled[r][c]);
   }
+#endif
 }
 
 /// sums[r][c] = p[r * step + c]
