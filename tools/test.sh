@@ -65,7 +65,7 @@ build() {
 why() {
   case "$1" in
     cuda/*) echo "(no nvcc)" ;;
-    *Gpu*) echo "(no GPU)" ;;
+    gpu/* | *Gpu*) echo "(no GPU)" ;;
   esac
 }
 
@@ -138,7 +138,7 @@ then
       tests "users' projects" $gcc -L '^consumer$'
     fi
     if wants cuda; then
-      tests "cuda: kernels compile (no GPU runs them)" $gcc -L '^cuda$'
+      tests "cuda: kernels compile" $gcc -L '^cuda$'
       # None where there is no nvcc.
       if ctest --test-dir $gcc -N -L '^gpu$' | grep -q 'Test *#'; then
         tests "gpu: refusals, and what needs a GPU" $gcc -L '^gpu$'
@@ -156,7 +156,7 @@ if wants clang; then
     -DFEWSTEP_X86_64=v3; then
     # The README's program is linked as a user would, without sanitizers.
     tests "tests, clang++ with sanitizers" $clang -LE "$groups" -E '^readme$'
-    note "not run with sanitizers: readme, and firmware, bits, consumer, cuda"
+    note "not run with sanitizers: readme, and firmware, bits, consumer, cuda, gpu"
   fi
 fi
 

@@ -12,7 +12,7 @@
 
 namespace fewstep::host {
 
-/// One layer's or loss's operation, not inlined.
+/// One operation of a layer, a loss or a rule, not inlined.
 template <class Op, class W, class E, class T>
 __noinline__ __host__ __device__ void call_forward(const LayerCall<T>& c) {
   Op::template forward<W>(E(), c);
@@ -30,6 +30,19 @@ __noinline__ __host__ __device__ void call_input_gradient(
 template <class Op, class E, class T>
 __noinline__ __host__ __device__ void call_loss(const LossCall<T>& c) {
   Op::run(E(), c);
+}
+
+template <class Op, class E, class T, class W, class R>
+__noinline__ __host__ __device__ void call_update(const RuleCall<T>& c,
+                                                  const W& theta,
+                                                  const R& phi) {
+  Op::update(E(), c, theta, phi);
+}
+template <class Op, class E, class T, class W, class R>
+__noinline__ __host__ __device__ void call_vjp(const RuleVjpCall<T>& c,
+                                               const W& theta,
+                                               const R& phi) {
+  Op::vjp(E(), c, theta, phi);
 }
 
 template <class Layers, class Losses, class Rules>
@@ -58,19 +71,20 @@ struct CalledOps<OpList<Layers...>, OpList<Losses...>, OpList<Rules...>> {
     ((op == Losses::kOp ? call_loss<Losses, E>(c) : void()), ...);
   }
   template <class W, class R, class E, class T>
-  FEWSTEP_HD void update(const E& e,
+  FEWSTEP_HD void update(const E&,
                          const RuleCall<T>& c,
                          const W& theta,
                          const R& phi) const {
-    ((c.rule->op == Rules::kOp ? Rules::update(e, c, theta, phi) : void()),
+    ((c.rule->op == Rules::kOp ? call_update<Rules, E>(c, theta, phi) : void()),
      ...);
   }
   template <class W, class R, class E, class T>
-  FEWSTEP_HD void vjp(const E& e,
+  FEWSTEP_HD void vjp(const E&,
                       const RuleVjpCall<T>& c,
                       const W& theta,
                       const R& phi) const {
-    ((c.rule->op == Rules::kOp ? Rules::vjp(e, c, theta, phi) : void()), ...);
+    ((c.rule->op == Rules::kOp ? call_vjp<Rules, E>(c, theta, phi) : void()),
+     ...);
   }
 };
 

@@ -88,6 +88,7 @@ const char* to_string(Part part) {
     case Part::kGrad: return "gradients";
     case Part::kState: return "rule's state";
     case Part::kStateBar: return "rule's state's bar";
+    case Part::kRuleScratch: return "rule's scratch";
   }
   return "";
 }
@@ -140,6 +141,7 @@ TaskLayout lay_out(const TaskProgram& program, uint64_t shared_budget) {
       program.steps * params,
       (program.steps - 1) * state,
       state,
+      sweep_plan(program, nullptr).n_scratch(),
   };
   TaskLayout layout = {};
   for (uint32_t i = 0; i < kParts; ++i) {
@@ -186,6 +188,7 @@ CudaPlan plan_cuda(const Network& network,
   p.steps = objective.steps;
   p.second_order = objective.second_order;
   p.has_step_weights = !objective.step_weights.empty();
+  p.method = objective.method;
   p.n_support = shape.n_support;
   p.n_query = shape.n_query;
   p.support_tile = shape.n_support;
@@ -194,10 +197,9 @@ CudaPlan plan_cuda(const Network& network,
   const uint64_t learned = uint64_t{network.n_params} + rule.n_phi;
   const uint64_t bars = learned * kFloat;
   plan.bytes.episodes = n_tasks * episode_bytes(shape);
-  plan.bytes.other =
-      2 * learned * kFloat + network.n_layers * sizeof(Layer) +
-      (p.has_step_weights ? objective.step_weights.size() * kFloat : 0) +
-      4 * uint64_t{n_tasks} * kFloat;
+  plan.bytes.other = 2 * learned * kFloat + network.n_layers * sizeof(Layer) +
+                     (uint64_t{objective.steps} + 1) * kFloat +
+                     4 * uint64_t{n_tasks} * kFloat;
   const uint64_t fixed = plan.bytes.episodes + plan.bytes.other;
   const uint64_t reserve = reserve_of(limits);
   const uint64_t available =

@@ -12,7 +12,7 @@
 
 #include "cuda_plan_limits.h"
 #include "fewstep/host/episode.h"
-#include "fewstep/host/meta_gradient.h"
+#include "fewstep/host/objective.h"
 #include "task_program.h"
 
 namespace fewstep::host {

@@ -107,12 +107,16 @@ class Run {
                         config.source->shape(),
                         n_tasks,
                         device_->limits())),
+        second_order_(config.objective.second_order),
         episodes_(config.source->shape(), n_tasks),
-        n_learned_(config.network->n_params + config.rule->n_phi) {
+        n_learned_(uint64_t{config.network->n_params} + config.rule->n_phi),
+        n_uploaded_(n_learned_ + config.objective.steps + 1) {
     const Network& network = *config.network;
     TaskArrays<float>& a = arrays_;
-    a.theta = allocate(n_learned_);
-    a.phi = a.theta + network.n_params;
+    learned_ = allocate(n_uploaded_);
+    a.theta = learned_;
+    a.phi = learned_ + network.n_params;
+    a.step_weights = learned_ + n_learned_;
     a.scratch = allocate(plan_.bytes.scratch / sizeof(float));
     a.theta_bar = allocate(plan_.bytes.bars / sizeof(float));
     a.phi_bar = a.theta_bar + uint64_t{plan_.wave} * network.n_params;
@@ -135,15 +139,11 @@ class Run {
     void* const layers = device_->allocate(table);
     device_->upload(layers, network.layers, table);
     plan_.program.network.layers = static_cast<const Layer*>(layers);
-    const std::vector<float>& weights = config.objective.step_weights;
-    if (!weights.empty()) {
-      float* const to = allocate(weights.size());
-      device_->upload(to, weights.data(), weights.size() * sizeof(float));
-      a.step_weights = to;
-    }
     device_->wait();
 
-    host_learned_ = allocate_host(n_learned_);
+    host_learned_ = allocate_host(n_uploaded_);
+    std::fill_n(host_learned_, n_uploaded_, 0.0F);
+    set_objective(config.objective);
     host_results_ = allocate_host(n_results());
     for (Side& side : sides_) {
       side.episodes = device_->allocate_host(episodes_.bytes());
@@ -152,6 +152,24 @@ class Run {
 
   uint32_t capacity() const { return plan_.n_tasks; }
 
+  // Whether `objective` fits the memory that was planned.
+  bool has_room_for(const Objective& objective) const {
+    return second_order_ || !objective.second_order;
+  }
+  void set_objective(const Objective& objective) {
+    TaskProgram& p = plan_.program;
+    const bool has_weights = !objective.step_weights.empty();
+    if (p.second_order != objective.second_order ||
+        p.has_step_weights != has_weights || p.method != objective.method) {
+      for (Side& side : sides_) side.graph_tasks = 0;
+    }
+    p.second_order = objective.second_order;
+    p.has_step_weights = has_weights;
+    p.method = objective.method;
+    std::copy(objective.step_weights.begin(),
+              objective.step_weights.end(),
+              host_learned_ + n_learned_);
+  }
   void set_learned(std::span<const float> theta, std::span<const float> phi) {
     std::copy(theta.begin(), theta.end(), host_learned_);
     std::copy(phi.begin(), phi.end(), host_learned_ + theta.size());
@@ -220,7 +238,7 @@ class Run {
     void* episodes = nullptr;
     std::optional<Drawn> drawn;
     std::unique_ptr<Device::Graph> graph;
-    uint32_t graph_tasks = 0;  // That the graph was recorded for.
+    uint32_t graph_tasks = 0;  // That the graph is good for.
   };
 
   float* allocate(uint64_t n) {
@@ -240,9 +258,7 @@ class Run {
             plan_.threads};
   }
   void upload() {
-    device_->upload(const_cast<float*>(arrays_.theta),
-                    host_learned_,
-                    n_learned_ * sizeof(float));
+    device_->upload(learned_, host_learned_, n_uploaded_ * sizeof(float));
     device_->upload(device_episodes_, sides_[now_].episodes, episodes_.bytes());
   }
   void download() {
@@ -251,8 +267,11 @@ class Run {
 
   std::unique_ptr<Device> device_;
   CudaPlan plan_;
+  bool second_order_;  // Memory is planned for.
   EpisodeArrays episodes_;
-  uint64_t n_learned_;
+  uint64_t n_learned_;   // theta and phi,
+  uint64_t n_uploaded_;  // and the step weights: one upload.
+  float* learned_ = nullptr;
   TaskArrays<float> arrays_ = {};
   float* results_ = nullptr;  // sum, losses, flags: one download.
   void* device_episodes_ = nullptr;
@@ -272,6 +291,15 @@ class GpuEngine : public Engine {
                   : std::max(1U, std::thread::hardware_concurrency())),
         drawing_(pool_.size()) {
     make_room(std::max(1U, config.n_tasks));
+  }
+
+  void set_objective(const Objective& objective) override {
+    config_.objective = objective;
+    if (run_->has_room_for(objective)) {
+      run_->set_objective(objective);
+    } else {
+      plan(run_->capacity());
+    }
   }
 
   MetaStep meta_gradient(const float* theta,
@@ -344,7 +372,9 @@ class GpuEngine : public Engine {
  private:
   // Plans anew when there are more tasks than ever.
   void make_room(uint32_t n_tasks) {
-    if (run_ && n_tasks <= run_->capacity()) return;
+    if (!run_ || n_tasks > run_->capacity()) plan(n_tasks);
+  }
+  void plan(uint32_t n_tasks) {
     run_.reset();
     run_.emplace(config_, make_device_(), n_tasks);
   }

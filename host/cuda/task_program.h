@@ -38,8 +38,9 @@ enum class Part : uint8_t {
   kGrad,           ///< [K][P]
   kState,          ///< [K - 1][S]
   kStateBar,       ///< [S]
+  kRuleScratch,    ///< SweepPlan::n_scratch().
 };
-constexpr uint32_t kParts = 10;
+constexpr uint32_t kParts = 11;
 
 /// Partial results of looking for values that are not finite.
 constexpr uint32_t kFlags = 256;
@@ -76,6 +77,7 @@ struct TaskProgram {
   uint32_t steps;
   bool second_order;
   bool has_step_weights;
+  OuterMethod method;
   uint32_t n_support, n_query;
   uint32_t support_tile;  ///< Of the dual workspace.
   uint32_t tile;          ///< Of the workspace: the larger one.
@@ -88,7 +90,7 @@ template <class T>
 struct TaskArrays {
   const T* theta;             ///< [P]
   const T* phi;               ///< [n_phi]
-  const float* step_weights;  ///< [K + 1], or null.
+  const float* step_weights;  ///< [K + 1], if has_step_weights.
 
   const T* support_x;              ///< [tasks][n_support][n_in]
   const T* query_x;                ///< [tasks][n_query][n_in]
@@ -137,6 +139,7 @@ FEWSTEP_HD inline SweepPlan sweep_plan(const TaskProgram& p,
   plan.steps = p.steps;
   plan.second_order = p.second_order;
   plan.step_weights = p.has_step_weights ? step_weights : nullptr;
+  plan.method = p.method;
   return plan;
 }
 
@@ -150,6 +153,7 @@ FEWSTEP_HD SweepBuffers<T> scratch_buffers(const TaskProgram& p,
   b.grad = slot.at(Part::kGrad);
   b.state = slot.at(Part::kState);
   b.support_loss = scalars;
+  b.scratch = slot.at(Part::kRuleScratch);
   b.query_loss = scalars + p.steps;
   b.loss_bar = scalars + p.steps + 1;
   b.workspace = {slot.at(Part::kWorkspace), p.tile};
@@ -216,9 +220,8 @@ FEWSTEP_HD void meta_gradient_task(const E& e,
   b.phi_bar = a.phi_bar + uint64_t{row} * p.rule.n_phi;
   const PlainView<T> theta = {a.theta};
   const PlainView<T> phi = {a.phi};
-  const Batch<T> support = support_of(p, a, t);
-  adapt(e, ops, plan, b, theta, phi, support);
-  sweep(e, ops, plan, b, theta, phi, support, query_of(p, a, t));
+  solve_task(
+      e, ops, plan, b, theta, phi, support_of(p, a, t), query_of(p, a, t));
 
   T* const flags = slot.at(Part::kFlags);
   look_for_not_finite(

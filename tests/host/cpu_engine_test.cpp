@@ -239,15 +239,15 @@ TEST(CpuEngine, DropsAndCountsTasksThatAreNotFinite) {
 TEST(CpuEngine, DropsATaskWhoseGradientAloneIsNotFinite) {
   const NamedSpecs linear = {"linear", {1, 1, 1}, {reference::dense(1)}};
   Problem s(linear, LossOp::kMeanSquaredError, kTestRules[0], 1, 1, 1);
-  class Steep : public Source {
+  class Steep : public RandomEpisodes {
    public:
-    using Source::Source;
+    using RandomEpisodes::RandomEpisodes;
     void sample(Split split,
                 uint64_t seed,
                 uint64_t iteration,
                 uint32_t task,
                 Episode* out) const override {
-      Source::sample(split, seed, iteration, task, out);
+      RandomEpisodes::sample(split, seed, iteration, task, out);
       // y = 1e18 makes loss 1e36; its gradient by the weight, 2e18 x, is
       // infinite at x = 1e38, where w = 0 keeps the output at the bias.
       if (task == 1) {
@@ -276,11 +276,11 @@ TEST(CpuEngine, AMetaStepAllocatesNothing) {
     ASSERT_EQ(canary.count(), 1U) << "the guard does not count here";
   }
   // Draws without allocating, as the sources of the product do.
-  class Repeating : public Source {
+  class Repeating : public RandomEpisodes {
    public:
     Repeating(const TestNetwork& net, uint32_t n_support, uint32_t n_query)
-        : Source(net, n_support, n_query) {
-      Source::sample(Split::kTrain, 1, 0, 0, &episode_);
+        : RandomEpisodes(net, n_support, n_query) {
+      RandomEpisodes::sample(Split::kTrain, 1, 0, 0, &episode_);
     }
     void sample(
         Split, uint64_t, uint64_t, uint32_t, Episode* out) const override {

@@ -7,6 +7,9 @@
 
 #include <gtest/gtest.h>
 
+#include <iterator>
+#include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -76,23 +79,28 @@ void expect_same_scores(const host::TaskScores& a, const host::TaskScores& b) {
   EXPECT_TRUE(same_bits(a.accuracy, b.accuracy));
 }
 
-constexpr RuleOp kRules[] = {RuleOp::kSgd, RuleOp::kLslr, RuleOp::kMetaSgd};
+const std::vector<TestRule> kGpuRules = [] {
+  std::vector<TestRule> rules(std::begin(kTestRules), std::end(kTestRules));
+  rules.push_back({"rate_net", RuleOp::kRateNet, rate_net_options(4, true)});
+  rules.push_back({"lstm", RuleOp::kLstm, lstm_options(3)});
+  return rules;
+}();
 
 TEST(GpuEngine, EqualsTheCpuEngine) {
   const OneThread executor;
   uint32_t n_tasks = 3;
   for (const NamedSpecs& specs : zoo()) {
-    for (const RuleOp op : kRules) {
+    for (const TestRule& rule : kGpuRules) {
       for (const uint32_t steps : {1U, 3U}) {
         const LossOp loss = steps == 3 ? LossOp::kMeanSquaredError
                                        : LossOp::kSoftmaxCrossEntropy;
-        Problem s(specs, loss, op, steps);
+        Problem s(specs, loss, rule, steps);
         s.objective.second_order = n_tasks % 3 != 0;
-        if (op == RuleOp::kLslr && steps == 3) {
+        if (rule.op == RuleOp::kLslr && steps == 3) {
           s.objective.step_weights = {0.0F, 0.25F, 0.5F, 1.5F};
         }
         n_tasks = n_tasks % 11 + 2;
-        SCOPED_TRACE(specs.name + " " + to_string(op) + ", steps " +
+        SCOPED_TRACE(specs.name + " " + rule.name + ", steps " +
                      std::to_string(steps) + ", tasks " +
                      std::to_string(n_tasks));
         HostDeviceLog log;
@@ -204,6 +212,28 @@ TEST(GpuEngine, TrainsToTheSameState) {
   EXPECT_TRUE(same_bits(states[0].v, states[1].v));
   EXPECT_FALSE(same_bits(states[0].theta, s.theta));
   EXPECT_EQ(log.n_recorded, 2U);  // One graph a buffer of episodes.
+}
+
+// Schedules: weights and order from iteration to iteration, Reptile. Memory for
+// second order is taken when it is first asked for.
+TEST(GpuEngine, FollowsAnObjectiveThatChanges) {
+  const OneThread executor;
+  Problem s(zoo()[6], LossOp::kSoftmaxCrossEntropy, RuleOp::kMetaSgd, 3);
+  s.objective = objectives(3).front();
+  HostDeviceLog log;
+  log.limits = small_gpu(kPlenty);
+  const auto gpu = gpu_engine(s, &log, executor, 5);
+  const auto cpu = s.engine(1);
+  uint64_t iteration = 0;
+  for (const host::Objective& objective : objectives(3)) {
+    gpu->set_objective(objective);
+    cpu->set_objective(objective);
+    SCOPED_TRACE(iteration);
+    expect_same(by_engine(s, gpu.get(), iteration, 5),
+                by_engine(s, cpu.get(), iteration, 5));
+    ++iteration;
+  }
+  EXPECT_EQ(log.n_devices, 2U);
 }
 
 TEST(GpuEngine, TakesTheMemoryThatWasPlanned) {

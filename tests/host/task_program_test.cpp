@@ -219,6 +219,7 @@ struct Case {
   uint32_t steps;
   bool second_order;
   uint32_t tile;
+  RuleOptions options = {};
 };
 
 class TaskProgram : public ::testing::TestWithParam<Case> {
@@ -359,13 +360,16 @@ TEST_P(TaskProgram, SharedMemoryOfAnotherBlockIsReported) {
 INSTANTIATE_TEST_SUITE_P(
     Zoo,
     TaskProgram,
-    ::testing::Values(Case{1, RuleOp::kMetaSgd, 1, true, 0},
-                      Case{0, RuleOp::kSgd, 3, true, 2},
-                      Case{3, RuleOp::kLslr, 1, false, 3},
-                      Case{6, RuleOp::kMetaSgd, 3, true, 0},
-                      Case{6, RuleOp::kLslr, 1, true, 4},
-                      Case{7, RuleOp::kMetaSgd, 1, true, 0},
-                      Case{7, RuleOp::kSgd, 3, false, 0}),
+    ::testing::Values(
+        Case{1, RuleOp::kMetaSgd, 1, true, 0},
+        Case{0, RuleOp::kSgd, 3, true, 2},
+        Case{3, RuleOp::kLslr, 1, false, 3},
+        Case{6, RuleOp::kMetaSgd, 3, true, 0},
+        Case{6, RuleOp::kLslr, 1, true, 4},
+        Case{7, RuleOp::kMetaSgd, 1, true, 0},
+        Case{7, RuleOp::kSgd, 3, false, 0},
+        Case{1, RuleOp::kRateNet, 3, true, 0, rate_net_options(4, true)},
+        Case{1, RuleOp::kLstm, 3, true, 0, lstm_options(3)}),
     [](const auto& i) {
       return zoo()[i.param.specs].name + "_" + to_string(i.param.op) + "_" +
              std::to_string(i.param.steps) +
