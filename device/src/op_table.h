@@ -25,13 +25,13 @@ struct LayerKernels {
 
 using LossKernel = void (*)(const LossCall<float>&);
 
-/// A rule's update by storage of theta_0, and whether a capsule's rule is one
-/// of this operation: what it knows of its own sizes.
+/// A rule's update by storage of theta_0, and what the operation knows of its
+/// sizes: whether a capsule's rule is one of it, which it then completes.
 struct RuleKernels {
   void (*update[2])(const RuleCall<float>&,
                     RawView theta,
                     const StoredArray& phi);
-  bool (*fits)(const Rule& rule, const Network& network);
+  bool (*complete)(Rule* rule, const Network& network);
 };
 
 }  // namespace fewstep
@@ -216,11 +216,13 @@ void update_by_tensor(const RuleCall<float>& c,
   Rule::update(SerialExecutor(), c, W::from(theta), StoredValues{phi});
 }
 
-/// Whether `rule` is what make_rule() makes of Operation.
+/// RuleKernels::complete of Operation.
 template <class Operation>
-bool rule_fits(const Rule& rule, const Network& network) {
-  return matches(rule,
-                 make_rule(Operation::kOp, rule.steps, network, rule.options));
+bool complete_rule(Rule* rule, const Network& network) {
+  const Rule made =
+      make_rule(Operation::kOp, rule->steps, network, rule->options);
+  rule->n_scratch = made.n_scratch;
+  return matches(*rule, made);
 }
 
 }  // namespace fewstep
@@ -263,11 +265,11 @@ bool rule_fits(const Rule& rule, const Network& network) {
       fewstep::Operation::kOp,                                           \
       {{&fewstep::update<fewstep::Operation, fewstep::PlainView<float>>, \
         nullptr},                                                        \
-       &fewstep::rule_fits<fewstep::Operation>}};                        \
+       &fewstep::complete_rule<fewstep::Operation>}};                    \
   extern "C" constexpr fewstep_op symbol##_f16 = {                       \
       fewstep::Operation::kOp,                                           \
       {{&fewstep::update<fewstep::Operation, fewstep::PlainView<float>>, \
         &fewstep::update<fewstep::Operation, fewstep::F16View>},         \
-       &fewstep::rule_fits<fewstep::Operation>}}
+       &fewstep::complete_rule<fewstep::Operation>}}
 
 #endif  // FEWSTEP_DEVICE_SRC_OP_TABLE_H_

@@ -33,9 +33,10 @@ const Op* find(const Op* const* ops, bool f16, OpKind kind, uint8_t code) {
   return op != nullptr && (op->f16 || !f16) ? op : nullptr;
 }
 
-// Whether `ops` has everything `capsule` needs, and its rule is one of the
-// rule's operation.
-Status check_ops(const Capsule& capsule, const Op* const* ops) {
+// Whether `ops` has everything the capsule needs, and its rule is one of the
+// rule's operation, which completes it.
+Status check_ops(const Op* const* ops, Capsule* parsed) {
+  Capsule& capsule = *parsed;
   const bool f16 = capsule.init.storage == Storage::kF16;
   const Network& network = capsule.network;
   const auto links = [&](OpKind kind, uint8_t code) {
@@ -53,8 +54,8 @@ Status check_ops(const Capsule& capsule, const Op* const* ops) {
       links(OpKind::kLoss, static_cast<uint8_t>(network.loss)) == nullptr) {
     return Status::kUnsupportedOperation;
   }
-  return rule->rule.fits(capsule.rule, network) ? Status::kOk
-                                                : Status::kBadCapsule;
+  return rule->rule.complete(&capsule.rule, network) ? Status::kOk
+                                                     : Status::kBadCapsule;
 }
 
 }  // namespace
@@ -80,7 +81,7 @@ Status Session::open(Bytes bytes,
   if (reinterpret_cast<uintptr_t>(arena.data) % kCapsuleAlignment != 0) {
     return Status::kMisaligned;
   }
-  status = check_ops(capsule, ops);
+  status = check_ops(ops, &capsule);
   if (status != Status::kOk) return status;
   if (!float_environment_is_ieee()) return Status::kBadFloatEnvironment;
 
@@ -274,6 +275,7 @@ Status Session::finish_step() {
   call.grad = buffer(dest_);
   call.state = step_ != 0 ? state : nullptr;
   call.next_state = step_ + 1 != steps_ ? state : nullptr;
+  call.scratch = workspace_ + 1;  // Behind the loss; nobody needs the rest.
   run_update(call);
   if (!all_finite(call.grad, n)) return fail();
   if (step_ == 0) loss_first_ = *loss;

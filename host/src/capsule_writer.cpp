@@ -224,6 +224,14 @@ void write_rule(Writer& w, const CapsuleContents& c) {
       codes[i] = log8_encode(c.phi[i], r.log8_exponent);
     }
   }
+  const bool learned = want.op == RuleOp::kRateNet || want.op == RuleOp::kLstm;
+  if (learned && !codes.empty()) {
+    throw Error(Exit::kUsage,
+                fmt::format("cannot write the capsule: log8 is for rates, and "
+                            "{} has the weights of a network; use [capsule] "
+                            "rates = \"f16\" or \"f32\"",
+                            to_string(want.op)));
+  }
   const uint32_t at_gains = n_rates(want, c.network);
   for (uint32_t j = 0; j < n_means(want.op); ++j) {
     float gain = c.phi[at_gains + j];

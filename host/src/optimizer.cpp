@@ -100,11 +100,11 @@ float outer_step(const OuterRecipe& outer,
     state->beta1_power = state->beta1_power * beta1;
     state->beta2_power = state->beta2_power * beta2;
     Adam adam = {rate,
-                       beta1,
-                       beta2,
-                       static_cast<float>(outer.eps),
-                       1.0F - state->beta1_power,
-                       1.0F - state->beta2_power};
+                 beta1,
+                 beta2,
+                 static_cast<float>(outer.eps),
+                 1.0F - state->beta1_power,
+                 1.0F - state->beta2_power};
     adam.step(d_theta, state->theta.data(), state->m.data(), state->v.data());
     if (learn_phi) {
       adam.rate = rule_rate;

@@ -47,7 +47,9 @@ constexpr std::pair<const char*, RuleOp> kRules[] = {
     {"lslr", RuleOp::kLslr},
     {"meta_sgd", RuleOp::kMetaSgd},
     {"momentum", RuleOp::kMomentum},
-    {"adam", RuleOp::kAdam}};
+    {"adam", RuleOp::kAdam},
+    {"rate_net", RuleOp::kRateNet},
+    {"lstm", RuleOp::kLstm}};
 constexpr std::pair<const char*, RateLayout> kLayouts[] = {
     {"scalar", RateLayout::kScalar},
     {"tensor_step", RateLayout::kTensorStep},
@@ -376,6 +378,30 @@ void read_moments(const TableReader& r, InnerRecipe* inner) {
   }
 }
 
+// What rules that are networks have besides.
+void read_learned(const TableReader& r, InnerRecipe* inner) {
+  const bool net = inner->rule == RuleOp::kRateNet;
+  const bool lstm = inner->rule == RuleOp::kLstm;
+  if (r.has("hidden") && !net && !lstm) {
+    r.fail("hidden",
+           fmt::format("{} has no hidden units; use rule = \"rate_net\" or "
+                       "\"lstm\"",
+                       to_string(inner->rule)));
+  }
+  if (r.has("decay") && !net) {
+    r.fail("decay",
+           "is a second output of rule = \"rate_net\"; no other rule has it");
+  }
+  inner->hidden =
+      r.small("hidden", 1, lstm ? LstmShape::kMaxHidden : 255, inner->hidden);
+  inner->decay = r.boolean("decay", false);
+  if (lstm && !(inner->rate > 0.0 && inner->rate < 1.0)) {
+    r.fail("rate",
+           "must be between 0 and 1: it is the initial size of an lstm's "
+           "steps, which are never larger than 1");
+  }
+}
+
 // "all", "head", "body", or layers by name or by index.
 void read_adapt(const TableReader& r, Recipe* recipe) {
   InnerRecipe* inner = &recipe->inner;
@@ -423,9 +449,11 @@ void read_inner(const toml::table& table, Recipe* recipe) {
   inner->steps = r.small("steps", 1, 1000, 1);
   inner->rate = r.real("rate", 0.0, kAny);
   read_moments(r, inner);
-  const bool always = inner->rule == RuleOp::kLslr ||
-                      inner->rule == RuleOp::kMetaSgd ||
-                      inner->rate_layout != RateLayout::kScalar;
+  read_learned(r, inner);
+  const bool always =
+      inner->rule == RuleOp::kLslr || inner->rule == RuleOp::kMetaSgd ||
+      inner->rule == RuleOp::kRateNet || inner->rule == RuleOp::kLstm ||
+      inner->rate_layout != RateLayout::kScalar;
   inner->learn_rate = r.boolean("learn_rate", always);
   if (always && !inner->learn_rate) {
     r.fail("learn_rate",
@@ -458,12 +486,14 @@ void read_capsule(const toml::table& table, Recipe* recipe) {
   capsule->support_max = r.small("support_max", 0, kMaxCount, 0);
   capsule->predict_max = r.small("predict_max", 0, kMaxCount, 0);
   capsule->steps = r.small("steps", 1, 1000, recipe->inner.steps);
-  const bool lslr = recipe->inner.rule == RuleOp::kLslr;
+  const bool lslr = recipe->inner.rule == RuleOp::kLslr ||
+                    recipe->inner.rule == RuleOp::kRateNet;
   if ((lslr || recipe->inner.rate_layout == RateLayout::kTensorStep) &&
       capsule->steps > recipe->inner.steps) {
     r.fail("steps",
            fmt::format("{} learns rates for inner.steps = {} and no more",
-                       lslr ? "lslr" : "rate_layout = \"tensor_step\"",
+                       lslr ? to_string(recipe->inner.rule)
+                            : "rate_layout = \"tensor_step\"",
                        recipe->inner.steps));
   }
   capsule->golden = r.boolean("golden", true);

@@ -91,15 +91,17 @@ std::string task_lines(const TaskRecipe& task) {
          fmt::format("shots = {}\nqueries = {}\n", task.shots, task.queries);
 }
 
-// What rules with state have besides.
+// What rules that are more than rates have besides.
 std::string moment_lines(const InnerRecipe& inner) {
   std::string out;
   switch (inner.rule) {
     case RuleOp::kSgd:
     case RuleOp::kLslr:
-    case RuleOp::kMetaSgd:
+    case RuleOp::kMetaSgd: return out;
     case RuleOp::kRateNet:
-    case RuleOp::kLstm: return out;
+      return fmt::format(
+          "hidden = {}\ndecay = {}\n", inner.hidden, inner.decay);
+    case RuleOp::kLstm: return fmt::format("hidden = {}\n", inner.hidden);
     case RuleOp::kMomentum:
       out += fmt::format("beta = {}\n", number(inner.beta1));
       break;

@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "fewstep/host/philox.h"
+#include "fewstep/numerics/elementary.h"
+
 namespace fewstep::host {
 namespace {
 
@@ -17,6 +20,40 @@ struct Parts {
       : gains(n_means(rule.op) != 0 ? n_rates(rule, network) : rule.n_phi),
         moments(gains + n_means(rule.op)) {}
 };
+
+// Of the streams of Purpose::kInitialization, those of layers are below.
+constexpr uint32_t kRuleStream = 0x10000;
+
+void fill_normal(Random* random, float deviation, float* to, uint32_t n) {
+  for (uint32_t i = 0; i < n; ++i) to[i] = deviation * random->normal();
+}
+
+std::vector<float> initial_rate_net(const RateNetShape& s,
+                                    float rate,
+                                    uint64_t seed) {
+  std::vector<float> phi(s.n_phi(), 0.0F);
+  Random random(seed, 0, kRuleStream, Purpose::kInitialization);
+  const auto he = [](uint32_t n_in) {
+    return sqrt(2.0F / static_cast<float>(n_in));
+  };
+  fill_normal(&random, he(s.n_in()), phi.data(), s.hidden * s.n_in());
+  fill_normal(&random, he(s.hidden), &phi[s.w2()], s.hidden * s.hidden);
+  std::fill_n(phi.begin() + s.base(), s.n_tensors * s.steps, rate);
+  return phi;
+}
+
+std::vector<float> initial_lstm(const LstmShape& s, float rate, uint64_t seed) {
+  std::vector<float> phi(s.n_phi(), 0.0F);
+  Random random(seed, 0, kRuleStream, Purpose::kInitialization);
+  fill_normal(&random, 0.1F, phi.data(), s.biases());
+  fill_normal(&random, 0.1F, &phi[s.size()], s.hidden);
+  fill_normal(&random, 0.1F, &phi[s.direction()], s.hidden);
+  std::fill_n(phi.begin() + s.biases() + s.hidden, s.hidden, 1.0F);
+  phi[(3 * s.hidden) * LstmShape::kInputs + 1] = 1.0F;
+  phi[s.direction()] = 1.0F;
+  phi[s.size() + s.hidden] = log(rate / (1.0F - rate));
+  return phi;
+}
 
 }  // namespace
 
@@ -50,6 +87,10 @@ Rule build_rule(const InnerRecipe& inner, const Network& network) {
     const int digit = inner.rule == RuleOp::kAdam ? digit_of_eps(inner.eps) : 0;
     options = mean_options(
         inner.rate_layout, inner.learn_moments, static_cast<uint8_t>(digit));
+  } else if (inner.rule == RuleOp::kRateNet) {
+    options = rate_net_options(static_cast<uint8_t>(inner.hidden), inner.decay);
+  } else if (inner.rule == RuleOp::kLstm) {
+    options = lstm_options(static_cast<uint8_t>(inner.hidden));
   }
   Rule rule = make_rule(
       inner.rule, static_cast<uint16_t>(inner.steps), network, options);
@@ -59,11 +100,20 @@ Rule build_rule(const InnerRecipe& inner, const Network& network) {
 }
 
 std::vector<float> initial_phi(const InnerRecipe& inner,
+                               uint64_t seed,
                                const Rule& rule,
                                const Network& network) {
+  const float rate = static_cast<float>(inner.rate);
+  if (rule.op == RuleOp::kRateNet) {
+    return initial_rate_net(
+        rate_net_shape(network, rule.steps, rule.options), rate, seed);
+  }
+  if (rule.op == RuleOp::kLstm) {
+    return initial_lstm({rule.options.hidden()}, rate, seed);
+  }
   const Parts parts(rule, network);
   std::vector<float> phi(rule.n_phi, 0.0F);
-  std::fill_n(phi.begin(), parts.gains, static_cast<float>(inner.rate));
+  std::fill_n(phi.begin(), parts.gains, rate);
   const double betas[] = {inner.beta1, inner.beta2};
   for (uint32_t j = 0; j < parts.moments - parts.gains; ++j) {
     phi[parts.gains + j] = static_cast<float>(1.0 - betas[j]);

@@ -279,7 +279,7 @@ OuterState initial_state(const Recipe& recipe) {
   const PlannedNetwork planned = build_network(recipe);
   const Rule rule = build_rule(recipe.inner, planned.network);
   OuterState state;
-  state.phi = initial_phi(recipe.inner, rule, planned.network);
+  state.phi = initial_phi(recipe.inner, recipe.seed, rule, planned.network);
   if (recipe.run.init_from.empty()) {
     state.theta = initial_theta(recipe, planned.network);
   } else {

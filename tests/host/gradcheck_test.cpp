@@ -109,7 +109,7 @@ TEST_P(Gradchecks, PassWithStepWeights) {
     for (const std::vector<float>& weights :
          {std::vector<float>{0.0F, 0.25F, 0.25F, 0.5F},
           std::vector<float>{0.5F, 0.0F, 0.75F, 0.0F}}) {
-      SCOPED_TRACE(specs.name + " " + to_string(op));
+      SCOPED_TRACE(specs.name + " " + rule.name);
       for (const GradcheckResult& r :
            check(AllOps(), net, rule, 3, 10, weights)) {
         EXPECT_TRUE(r.passed) << describe(r);

@@ -80,6 +80,8 @@ TEST(RuleRecipe, SurvivesWritingAndReading) {
   for (const std::string& inner :
        {std::string(kAdam),
         std::string("rule = \"adam\"\neps = 1e-15\nlearn_beta = true\n"),
+        std::string("rule = \"rate_net\"\nhidden = 5\ndecay = true\n"),
+        std::string("rule = \"lstm\"\nsteps = 2\nhidden = 6\n"),
         std::string("rule = \"momentum\"\nsteps = 3\nbeta = 0.3\n"
                     "rate_layout = \"parameter\"\nlearn_moments = true\n")}) {
     const std::string once = to_toml(recipe_of(inner));
@@ -114,6 +116,17 @@ TEST(RuleRecipe, RefusesWhatMakesNoSense) {
       HasSubstr("rate_layout = \"tensor_step\" learns rates for inner.steps = "
                 "2 and no more"));
   EXPECT_EQ(error_of("rule = \"momentum\"\nlearn_moments = true"), "accepted");
+  EXPECT_THAT(error_of(s + "hidden = 4"),
+              HasSubstr("inner.hidden: meta_sgd has no hidden units"));
+  EXPECT_THAT(error_of("rule = \"lstm\"\ndecay = true"),
+              HasSubstr("inner.decay: is a second output of rule"));
+  EXPECT_THAT(error_of("rule = \"lstm\"\nhidden = 21"),
+              HasSubstr("inner.hidden: must be from 1 to 20"));
+  EXPECT_THAT(error_of("rule = \"lstm\"\nlearn_rate = false"),
+              HasSubstr("lstm always learns"));
+  EXPECT_THAT(
+      error_of("rule = \"rate_net\"\nsteps = 2\n[capsule]\nsteps = 3"),
+      HasSubstr("rate_net learns rates for inner.steps = 2 and no more"));
 }
 
 TEST(RuleValues, StartAsTheRecipeSays) {
@@ -127,11 +140,12 @@ TEST(RuleValues, StartAsTheRecipeSays) {
   expected.insert(expected.end(), {0.25F, 0.5F});
   expected.insert(expected.end(), 7, 0.0F);
   expected.insert(expected.end(), 7, 0.25F);
-  EXPECT_EQ(initial_phi(recipe.inner, rule, planned.network), expected);
+  EXPECT_EQ(initial_phi(recipe.inner, recipe.seed, rule, planned.network),
+            expected);
 
   const Recipe one = recipe_of("rule = \"momentum\"\nsteps = 2\nbeta = 0.75");
   const Rule momentum = build_rule(one.inner, planned.network);
-  EXPECT_EQ(initial_phi(one.inner, momentum, planned.network),
+  EXPECT_EQ(initial_phi(one.inner, one.seed, momentum, planned.network),
             (std::vector<float>{0.5F, 0.25F}));
 }
 

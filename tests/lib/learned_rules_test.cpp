@@ -80,7 +80,7 @@ TEST(LearnedRules, VjpIsTheTransposedDerivative) {
         const std::vector<D> state_d = duals(state, d_state);
         std::vector<D> next = duals(grad, d_grad);
         std::vector<D> next_state(n_state);
-        std::vector<D> scratch(update_scratch(c.rule, net.network));
+        std::vector<D> scratch(c.rule.n_scratch);
         const D loss_d = {loss, d_loss};
         RuleCall<D> call = {};
         call.network = &net.network;

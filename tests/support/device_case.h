@@ -78,7 +78,9 @@ inline const auto kDeviceCapsules =
                       NamedCapsule{"pieces", small_pieces},
                       NamedCapsule{"body", small_body},
                       NamedCapsule{"decay", small_decay},
-                      NamedCapsule{"adam_ends", small_adam_ends});
+                      NamedCapsule{"adam_ends", small_adam_ends},
+                      NamedCapsule{"rate_net", small_rate_net},
+                      NamedCapsule{"lstm", small_lstm});
 
 /// Examples for a network, in buffers of exactly their size.
 struct DeviceEpisode {

@@ -267,6 +267,36 @@ inline SmallCapsule small_adam_ends() {
   return small;
 }
 
+/// A rule with scratch memory, as f16.
+inline SmallCapsule small_rate_net() {
+  SmallCapsule small = make_small_capsule({2, 1, 1},
+                                          {{.op = LayerOp::kDense, .out_c = 3},
+                                           {.op = LayerOp::kTanh},
+                                           {.op = LayerOp::kDense, .out_c = 2}},
+                                          LossOp::kMeanSquaredError,
+                                          RuleOp::kRateNet,
+                                          2,
+                                          rate_net_options(4, true));
+  small.contents.rate_storage = Storage::kF16;
+  add_golden(small, 3, 2);
+  return small;
+}
+
+/// A rule with a network for each parameter.
+inline SmallCapsule small_lstm() {
+  SmallCapsule small = make_small_capsule({2, 1, 1},
+                                          {{.op = LayerOp::kDense, .out_c = 3},
+                                           {.op = LayerOp::kRelu},
+                                           {.op = LayerOp::kDense, .out_c = 3}},
+                                          LossOp::kSoftmaxCrossEntropy,
+                                          RuleOp::kLstm,
+                                          3,
+                                          lstm_options(3));
+  small.contents.init_storage = Storage::kF16;
+  add_golden(small, 4, 2);
+  return small;
+}
+
 /// The least there is: one weight, one bias, one rate. lib/FORMAT.md shows it.
 inline SmallCapsule smallest_capsule() {
   SmallCapsule small = make_small_capsule({1, 1, 1},

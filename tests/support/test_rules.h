@@ -54,6 +54,11 @@ inline constexpr TestRule kStateRules[] = {
      RuleOp::kAdam,
      mean_options(RateLayout::kParameter, true, kTestEps)},
 };
+inline constexpr TestRule kLearnedRules[] = {
+    {"rate_net", RuleOp::kRateNet, rate_net_options(3, false)},
+    {"rate_net_decay", RuleOp::kRateNet, rate_net_options(4, true)},
+    {"lstm", RuleOp::kLstm, lstm_options(3)},
+};
 inline constexpr TestRule kTestRules[] = {
     kStatelessRules[0],
     kStatelessRules[1],
@@ -64,6 +69,9 @@ inline constexpr TestRule kTestRules[] = {
     kStateRules[3],
     kStateRules[4],
     kStateRules[5],
+    kLearnedRules[0],
+    kLearnedRules[1],
+    kLearnedRules[2],
 };
 
 /// For INSTANTIATE_TEST_SUITE_P.

@@ -28,6 +28,8 @@ using EveryOp = OpsF16<Dense,
                        MetaSgd,
                        Momentum,
                        Adam,
+                       RateNet,
+                       Lstm,
                        StepOptions>;
 
 }  // namespace fewstep

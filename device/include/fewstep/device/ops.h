@@ -37,6 +37,8 @@ struct Momentum;
 struct Adam;
 /// Part of the parameters adapt, weight decay, clipping.
 struct StepOptions;
+struct RateNet;
+struct Lstm;
 
 using Mse = MeanSquaredError;
 
@@ -74,6 +76,8 @@ FEWSTEP_LINKED(MetaSgd, fewstep_op_meta_sgd, fewstep_op_meta_sgd_f16);
 FEWSTEP_LINKED(Momentum, fewstep_op_momentum, fewstep_op_momentum_f16);
 FEWSTEP_LINKED(Adam, fewstep_op_adam, fewstep_op_adam_f16);
 FEWSTEP_LINKED(StepOptions, fewstep_op_step_options, fewstep_op_step_options);
+FEWSTEP_LINKED(RateNet, fewstep_op_rate_net, fewstep_op_rate_net_f16);
+FEWSTEP_LINKED(Lstm, fewstep_op_lstm, fewstep_op_lstm_f16);
 #undef FEWSTEP_LINKED
 
 /// A null-terminated list of operations, for f32 initializations.

@@ -89,7 +89,7 @@ T loss_after_adaptation(const Ops& ops,
   const T zero = constant<T>(0.0F);
   std::vector<T> grad(theta.size()), from(at.size()), next(at.size());
   std::vector<T> state(at.size() * rule.n_state_per_param, zero);
-  std::vector<T> scratch(update_scratch(rule, network));
+  std::vector<T> scratch(rule.n_scratch);
   const auto query_loss = [&] {
     mean_loss(e,
               ops,

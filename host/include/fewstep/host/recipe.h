@@ -96,6 +96,10 @@ struct InnerRecipe {
   bool learn_beta = false;     ///< Betas are learned.
   bool learn_moments = false;  ///< Initial moments are learned.
   double rms = 1.0;            ///< adam: initial sqrt(v_0) with learn_moments.
+
+  // rate_net, lstm
+  int hidden = 8;      ///< Hidden units.
+  bool decay = false;  ///< rate_net: sets decays too.
 };
 
 enum class OuterOptimizer { kAdam, kSgd };

@@ -10,6 +10,7 @@
 #ifndef FEWSTEP_HOST_RULE_VALUES_H_
 #define FEWSTEP_HOST_RULE_VALUES_H_
 
+#include <cstdint>
 #include <vector>
 
 #include "fewstep/host/recipe.h"
@@ -26,8 +27,12 @@ constexpr float kMinGain = 1e-4F;
 Rule build_rule(const InnerRecipe& inner, const Network& network);
 
 /// phi as training starts: rates at `rate`, gains at 1 - beta, m_0 = 0 and
-/// s_0 = `rms`.
+/// s_0 = `rms`. A rate_net starts as lslr: its last layer is 0, the hidden ones
+/// He-normal, decays 0. An lstm's weights are normal with deviation 0.1, but
+/// for what makes its first steps go against the gradient, `rate` long: forget
+/// biases are 1, the first unit's candidate is sign g, and it is the direction.
 std::vector<float> initial_phi(const InnerRecipe& inner,
+                               uint64_t seed,
                                const Rule& rule,
                                const Network& network);
 

@@ -68,7 +68,7 @@ struct SweepPlan {
   }
   /// Values of the rule's scratch memory.
   FEWSTEP_HD uint64_t n_scratch() const {
-    const uint64_t update = update_scratch(*rule, *network);
+    const uint64_t update = rule->n_scratch;
     const uint64_t vjp = vjp_scratch(*rule, *network);
     return update > vjp ? update : vjp;
   }

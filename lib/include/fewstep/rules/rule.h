@@ -100,7 +100,8 @@ struct Rule {
   uint16_t steps;  ///< K it was trained for.
   RuleOptions options;
   uint32_t n_phi;              ///< Learned values: the length of phi.
-  uint32_t n_state_per_param;  ///< Values of state per parameter.
+  uint16_t n_state_per_param;  ///< Values of state per parameter.
+  uint16_t n_scratch;          ///< Values of scratch memory of an update.
   float weight_decay;          ///< lambda >= 0 of step_options.h; 0: none.
   float clip_norm;             ///< c >= 0 of step_options.h; 0: none.
 
@@ -152,7 +153,7 @@ FEWSTEP_HD constexpr Rule make_rule(RuleOp op,
                                     uint16_t steps,
                                     const Network& network,
                                     RuleOptions options = {}) {
-  Rule rule = {op, steps, options, 0, 0, 0.0F, 0.0F};
+  Rule rule = {op, steps, options, 0, 0, 0, 0.0F, 0.0F};
   switch (op) {
     case RuleOp::kSgd: rule.n_phi = options.bits == 0 ? 1 : 0; break;
     case RuleOp::kLslr:
@@ -184,20 +185,22 @@ FEWSTEP_HD constexpr Rule make_rule(RuleOp op,
           n * (1U + learned);
       if (n_phi > 0xffffffff) break;
       rule.n_phi = static_cast<uint32_t>(n_phi);
-      rule.n_state_per_param = n;
+      rule.n_state_per_param = static_cast<uint16_t>(n);
       break;
     }
     case RuleOp::kRateNet: {
       const RuleOptions same = rate_net_options(
           static_cast<uint8_t>(options.hidden()), options.decay());
-      const uint64_t n_phi = rate_net_shape(network, steps, options).n_phi();
+      const RateNetShape s = rate_net_shape(network, steps, options);
       if (options.bits != same.bits || options.hidden() == 0 ||
           !network.adapts_in_one_piece()) {
         break;
       }
       // With at most 255 hidden units and 2^16 tensors and steps it is below
       // 2^34.
-      if (n_phi <= kMaxLearnedValues) rule.n_phi = static_cast<uint32_t>(n_phi);
+      if (s.n_phi() > kMaxLearnedValues || s.n_values() > 0xffff) break;
+      rule.n_phi = static_cast<uint32_t>(s.n_phi());
+      rule.n_scratch = static_cast<uint16_t>(s.n_values());
       break;
     }
     case RuleOp::kLstm: {
@@ -209,7 +212,7 @@ FEWSTEP_HD constexpr Rule make_rule(RuleOp op,
         break;
       }
       rule.n_phi = s.n_phi();
-      rule.n_state_per_param = s.n_state();
+      rule.n_state_per_param = static_cast<uint16_t>(s.n_state());
       break;
     }
   }
@@ -238,13 +241,6 @@ FEWSTEP_HD constexpr bool uses_loss(RuleOp op) {
   return false;
 }
 
-/// Values of scratch memory that an update needs.
-FEWSTEP_HD constexpr uint64_t update_scratch(const Rule& rule,
-                                             const Network& network) {
-  if (rule.op != RuleOp::kRateNet) return 0;
-  return rate_net_shape(network, rule.steps, rule.options).n_values();
-}
-
 /// Values of scratch memory that a vector-Jacobian product needs.
 FEWSTEP_HD constexpr uint64_t vjp_scratch(const Rule& rule,
                                           const Network& network) {
@@ -252,7 +248,7 @@ FEWSTEP_HD constexpr uint64_t vjp_scratch(const Rule& rule,
     return uint64_t{network.n_adapted} *
            LstmShape{rule.options.hidden()}.n_scratch();
   }
-  return 2 * update_scratch(rule, network);
+  return uint64_t{2} * rule.n_scratch;
 }
 
 /// Name used by recipes and reports, e.g. "meta_sgd"; never null.
@@ -270,7 +266,7 @@ struct RuleCall {
   T* grad;         ///< [A] g_k in, theta_{k+1} out.
   const T* state;  ///< [A * n_state_per_param] state_k; null at k = 0.
   T* next_state;   ///< state_{k+1}, may be `state`; null where nobody reads it.
-  T* scratch;      ///< [update_scratch()], or null.
+  T* scratch;      ///< [n_scratch], or null.
   uint32_t begin;  ///< The window: parameters [begin, begin + n) ...
   uint32_t n;      ///< ... and no other is looked at.
 };
