@@ -50,7 +50,7 @@ struct BlockMemory {
   Workspace<T> workspace;
   T* vectors;  ///< [n][P] parameters 1, 2, ...
   T* state;    ///< [P n_state_per_param], of the rule.
-  T* scratch;  ///< [update_scratch()]
+  T* scratch;  ///< [n_scratch] of the rule
   T* sums;     ///< [kSums + kGroups]
 
   Primal<T>* x;        ///< [n][n_in] examples of the call at hand.

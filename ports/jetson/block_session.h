@@ -79,7 +79,7 @@ inline Status plan_block(const Capsule& capsule,
   l.state = place(
       l.session.max_steps > 1 ? n_params * capsule.rule.n_state_per_param : 0,
       sizeof(float));
-  l.scratch = place(update_scratch(capsule.rule, network), sizeof(float));
+  l.scratch = place(capsule.rule.n_scratch, sizeof(float));
   l.sums = place(kSums + kGroups, sizeof(float));
   l.x = place(n * network.n_in, sizeof(float));
   l.labels = place(n_labels, sizeof(uint16_t));
