@@ -25,13 +25,13 @@ struct LayerKernels {
 
 using LossKernel = void (*)(const LossCall<float>&);
 
-/// A rule's update by storage of theta_0, and what the operation knows of its
-/// sizes: whether a capsule's rule is one of it, which it then completes.
+/// A rule's update by storage of theta_0, and whether a capsule's rule is one
+/// of this operation: what it knows of its own sizes.
 struct RuleKernels {
   void (*update[2])(const RuleCall<float>&,
                     RawView theta,
                     const StoredArray& phi);
-  bool (*complete)(Rule* rule, const Network& network);
+  bool (*fits)(const Rule& rule, const Network& network);
 };
 
 }  // namespace fewstep
@@ -216,13 +216,11 @@ void update_by_tensor(const RuleCall<float>& c,
   Rule::update(SerialExecutor(), c, W::from(theta), StoredValues{phi});
 }
 
-/// RuleKernels::complete of Operation.
+/// RuleKernels::fits of Operation.
 template <class Operation>
-bool complete_rule(Rule* rule, const Network& network) {
-  const Rule made =
-      make_rule(Operation::kOp, rule->steps, network, rule->options);
-  rule->n_scratch = made.n_scratch;
-  return matches(*rule, made);
+bool rule_fits(const Rule& rule, const Network& network) {
+  return matches(rule,
+                 make_rule(Operation::kOp, rule.steps, network, rule.options));
 }
 
 }  // namespace fewstep
@@ -265,11 +263,11 @@ bool complete_rule(Rule* rule, const Network& network) {
       fewstep::Operation::kOp,                                           \
       {{&fewstep::update<fewstep::Operation, fewstep::PlainView<float>>, \
         nullptr},                                                        \
-       &fewstep::complete_rule<fewstep::Operation>}};                    \
+       &fewstep::rule_fits<fewstep::Operation>}};                        \
   extern "C" constexpr fewstep_op symbol##_f16 = {                       \
       fewstep::Operation::kOp,                                           \
       {{&fewstep::update<fewstep::Operation, fewstep::PlainView<float>>, \
         &fewstep::update<fewstep::Operation, fewstep::F16View>},         \
-       &fewstep::complete_rule<fewstep::Operation>}}
+       &fewstep::rule_fits<fewstep::Operation>}}
 
 #endif  // FEWSTEP_DEVICE_SRC_OP_TABLE_H_

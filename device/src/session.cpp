@@ -34,9 +34,8 @@ const Op* find(const Op* const* ops, bool f16, OpKind kind, uint8_t code) {
 }
 
 // Whether `ops` has everything the capsule needs, and its rule is one of the
-// rule's operation, which completes it.
-Status check_ops(const Op* const* ops, Capsule* parsed) {
-  Capsule& capsule = *parsed;
+// rule's operation.
+Status check_ops(const Capsule& capsule, const Op* const* ops) {
   const bool f16 = capsule.init.storage == Storage::kF16;
   const Network& network = capsule.network;
   const auto links = [&](OpKind kind, uint8_t code) {
@@ -54,8 +53,8 @@ Status check_ops(const Op* const* ops, Capsule* parsed) {
       links(OpKind::kLoss, static_cast<uint8_t>(network.loss)) == nullptr) {
     return Status::kUnsupportedOperation;
   }
-  return rule->rule.complete(&capsule.rule, network) ? Status::kOk
-                                                     : Status::kBadCapsule;
+  return rule->rule.fits(capsule.rule, network) ? Status::kOk
+                                                : Status::kBadCapsule;
 }
 
 }  // namespace
@@ -81,7 +80,7 @@ Status Session::open(Bytes bytes,
   if (reinterpret_cast<uintptr_t>(arena.data) % kCapsuleAlignment != 0) {
     return Status::kMisaligned;
   }
-  status = check_ops(ops, &capsule);
+  status = check_ops(capsule, ops);
   if (status != Status::kOk) return status;
   if (!float_environment_is_ieee()) return Status::kBadFloatEnvironment;
 

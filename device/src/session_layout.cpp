@@ -59,9 +59,10 @@ Status plan_session(const Capsule& capsule,
 
   // Each term is below 2^16 * 2^28, so the sum cannot overflow 64 bits; values
   // of a whole tile are indexed with 32 bits.
-  uint64_t workspace = workspace_values(network, l.tile);
-  const uint32_t scratch = 1 + capsule.rule.n_scratch;
-  if (workspace < scratch) workspace = scratch;
+  // A rule's scratch memory lies in the workspace, behind the loss, whatever
+  // its size.
+  const uint64_t workspace =
+      workspace_values(network, l.tile) + capsule.rule.n_scratch;
   // State lives from one step to the next.
   const uint32_t n_state =
       l.max_steps == 1 ? 0 : capsule.rule.n_state_per_param;

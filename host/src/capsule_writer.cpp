@@ -211,6 +211,7 @@ void write_rule(Writer& w, const CapsuleContents& c) {
   r.options = want.options.bits;
   r.n_phi = want.n_phi;
   r.n_state_per_param = want.n_state_per_param;
+  r.n_scratch = want.n_scratch;
 
   std::vector<uint8_t> codes;
   if (c.rate_storage == Storage::kLog8) {

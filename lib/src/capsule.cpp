@@ -141,13 +141,12 @@ bool read_rule(Section* section, Rule* rule, StoredArray* rates) {
   rule->steps = r.steps;
   rule->options = {r.options};
   rule->n_phi = r.n_phi;
-  rule->n_state_per_param = static_cast<uint16_t>(r.n_state_per_param);
-  rule->n_scratch = 0;  // For the operation to say as well.
+  rule->n_state_per_param = r.n_state_per_param;
+  rule->n_scratch = r.n_scratch;
   rates->storage = static_cast<Storage>(r.storage);
   rates->log8_exponent = r.log8_exponent;
   rates->count = r.n_phi;
-  return r.steps != 0 && r.n_state_per_param >> 16U == 0 &&
-         take_array(section, rates);
+  return r.steps != 0 && take_array(section, rates);
 }
 
 // Three counts, each 1 to that of `most`; a golden episode starts with the
@@ -370,7 +369,6 @@ Status read_capsule(const void* bytes, size_t n_bytes, Capsule* capsule) {
   const Rule made =
       make_rule(rule.op, rule.steps, parsed.network, rule.options);
   if (!matches(rule, made)) return Status::kBadCapsule;
-  parsed.rule = made;
   *capsule = parsed;
   return Status::kOk;
 }

@@ -86,7 +86,8 @@ struct RuleRecord {
   uint16_t steps;
   uint16_t options;  ///< RuleOptions
   uint32_t n_phi;
-  uint32_t n_state_per_param;
+  uint16_t n_state_per_param;
+  uint16_t n_scratch;
 };
 static_assert(sizeof(RuleRecord) == 16, "RuleRecord is a file format");
 

@@ -223,7 +223,9 @@ FEWSTEP_HD constexpr Rule make_rule(RuleOp op,
 FEWSTEP_HD constexpr bool matches(const Rule& rule, const Rule& made) {
   return made.n_phi != 0 &&
          ((made.n_phi ^ rule.n_phi) |
-          (made.n_state_per_param ^ rule.n_state_per_param)) == 0;
+          static_cast<uint32_t>(made.n_state_per_param ^
+                                rule.n_state_per_param) |
+          static_cast<uint32_t>(made.n_scratch ^ rule.n_scratch)) == 0;
 }
 
 /// Whether the loss at theta_k enters the update, so that the meta-gradient has
