@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "fewstep/host/recipe.h"
+#include "fewstep/host/rule_values.h"
 #include "recipe_reader.h"
 
 namespace fewstep::host {
@@ -22,7 +23,7 @@ constexpr std::pair<const char*, Schedule> kSchedules[] = {
 // Reptile moves theta towards theta_K and takes no derivative.
 void read_reptile(Recipe* recipe) {
   InnerRecipe* inner = &recipe->inner;
-  if (inner->learn_rate) {
+  if (learns_phi(*inner)) {
     refuse(*recipe,
            "outer.method",
            fmt::format("reptile moves the initialization only and cannot learn "
