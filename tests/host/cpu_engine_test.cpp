@@ -324,7 +324,7 @@ TEST(CpuEngine, FollowsAnObjectiveThatChanges) {
                             {reference::conv(9, 3, 2, 1),
                              reference::relu_layer(),
                              reference::dense(3)}};
-  Problem s(specs, LossOp::kSoftmaxCrossEntropy, RuleOp::kLslr, 3);
+  Problem s(specs, LossOp::kSoftmaxCrossEntropy, kTestRules[1], 3);
   std::vector<Result> expected;
   for (const host::Objective& objective : objectives(3)) {
     s.objective = objective;

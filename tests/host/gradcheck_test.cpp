@@ -49,7 +49,7 @@ std::vector<GradcheckResult> check(const Ops& ops,
                                    const std::vector<float>& weights = {}) {
   const Episode episode = net.random_episode(6, kSupport, kQuery);
   const auto theta = net.random_theta(2);
-  const auto phi = random_phi(rule, net.network, 3);
+  const auto phi = random_phi(rule, net.network, test_rule.phi_seed);
   GradcheckOptions options;
   options.steps = steps;
   options.n_coordinates = n_coordinates;

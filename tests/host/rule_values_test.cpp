@@ -196,7 +196,7 @@ TEST(RuleValues, NoCapsuleHasAGainOfZero) {
   small.contents.phi[0] = 10.0F;  // Its log8 code is 0 now.
   testing::expect_error([&] { encode_capsule(small.contents); },
                         Exit::kUsage,
-                        {"1 - beta = 1e-04", "log8", "f16"});
+                        {"1 - beta = 0.0001", "log8", "f16"});
   small.contents.rate_storage = Storage::kF16;
   EXPECT_NO_THROW(encode_capsule(small.contents));
   for (const float wrong : {0.0F, -0.5F, 1.5F}) {
