@@ -12,6 +12,7 @@
 
 #include "fewstep/host/error.h"
 #include "fewstep/host/network_builder.h"
+#include "fewstep/host/rule_values.h"
 #include "fewstep/host/task_factory.h"
 
 namespace fewstep::host {
@@ -165,7 +166,7 @@ TEST(Recipe, GivesTheRuleItsOptions) {
       "r.toml",
       {"inner.adapt=head", "inner.weight_decay=0.5", "inner.clip_norm=2"});
   const PlannedNetwork planned = build_network(r);
-  const Rule rule = build_rule(r, planned.network);
+  const Rule rule = build_rule(r.inner, planned.network);
   EXPECT_EQ(rule.weight_decay, 0.5F);
   EXPECT_EQ(rule.clip_norm, 2.0F);
   EXPECT_EQ(rule.n_phi, 2U * 3U);  // lslr: two tensors, three steps.
