@@ -207,6 +207,8 @@ FEWSTEP_HD void adapt_block(const E& e,
       c.step = k;
       c.loss = loss;
       c.grad = grad;
+      c.begin = 0;
+      c.n = m.network.n_params;
       const bool stateful = m.rule.n_state_per_param != 0;
       c.state = stateful && k != 0 ? m.state : nullptr;
       c.next_state = stateful && k + 1 != in.steps ? m.state : nullptr;

@@ -125,6 +125,8 @@ class BlockSession {
   /// As Session::open, for all operations there are; once. `capsule` must stay
   /// readable.
   ///
+  /// @retval kUnsupportedOperation  Only a part of the network adapts, or the
+  ///                         gradient is decayed or clipped: not on a GPU yet.
   /// @retval kArenaTooSmall  The GPU or the host has not enough memory.
   /// @retval kNoDevice       No GPU, or none that this build is for.
   /// @retval kDeviceFailed   The GPU or its driver failed.
@@ -132,6 +134,10 @@ class BlockSession {
     if (open_) return Status::kBadState;
     Status status = read_capsule(bytes.data, bytes.size, &capsule_);
     if (status != Status::kOk) return status;
+    if (capsule_.network.adapted != nullptr ||
+        capsule_.rule.has_step_options()) {
+      return Status::kUnsupportedOperation;
+    }
     status = plan_block(capsule_, options, &layout_);
     if (status != Status::kOk) return status;
     const BlockLayout& l = layout_;

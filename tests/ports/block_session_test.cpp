@@ -290,6 +290,17 @@ TEST(BlockSession, OpensWhatSessionOpens) {
   EXPECT_EQ(session.open(loaded.view(), {}), Status::kBadState);
 }
 
+TEST(BlockSession, RefusesWhatOnlyTheCpuHas) {
+  for (const SmallCapsule& small : {small_head(), small_decay()}) {
+    const ShuffledExecutor executor(5);
+    FloatBackend backend(executor, nullptr);
+    BlockSession<FloatBackend> session(&backend);
+    const LoadedCapsule loaded(small);
+    EXPECT_EQ(session.open(loaded.view(), {}), Status::kUnsupportedOperation);
+    EXPECT_EQ(backend.n_opened, 0);
+  }
+}
+
 TEST(BlockSession, SaysThatTheDeviceFailed) {
   const SmallCapsule small = make_capsule(kAnyCase);
   const ShuffledExecutor executor(5);
