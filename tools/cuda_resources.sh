@@ -3,42 +3,50 @@
 # static shared memory of each kernel, and the stack and spills of each function
 # it calls, as the tables of host/cuda/README.md.
 #
-#   tools/cuda_resources.sh [ARCH]        ARCH: sm_90 (default), sm_80, sm_87, ..
+#   tools/cuda_resources.sh [ARCH [KERNEL...]]
+#
+# ARCH: sm_90 (default), sm_80, sm_87, ..; KERNEL: a .cu file of host/cuda without
+# its ending; default: all.
 #
 # Needs nvcc, no GPU. Exit status 1 when a kernel does not compile.
 #
 # The kernels are compiled as they are shipped, whole programs: ptxas then tells
 # of a kernel and all it calls together. Once more as relocatable code, for the
-# functions by themselves.
+# functions by themselves, held to the 128 registers that the kernels have.
 #
 # SPDX-FileCopyrightText: The fewstep authors
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 cd "$(dirname "$0")/.."
 arch=${1:-sm_90}
+kernels=("${@:2}")
+if [[ ${#kernels[@]} -eq 0 ]]; then
+  kernels=(host/cuda/*.cu)
+  kernels=("${kernels[@]##*/}")
+  kernels=("${kernels[@]%.cu}")
+fi
 nvcc=${NVCC:-nvcc}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
-# compile SOURCE OUT OPTION...: ptxas' report, a tab and the kernel's name first
+# compile KERNEL OUT OPTION...: ptxas' report, after the kernel's name and a tab
 compile() {
-  local name log=$folder/log
-  name=$(basename "$1" .cu)
-  "$nvcc" -std=c++20 -O3 -gencode "arch=compute_${arch#sm_},code=$arch" \
+  local name=$1 log=$folder/log
+  "$nvcc" -std=c++20 -O3 -gencode "arch=compute_${arch#sm_},code=$arch" -cubin \
     --fmad=false --ftz=false --prec-div=true --prec-sqrt=true \
     -Xcompiler=-ffp-contract=off -Xptxas -v -Ilib/include -Ihost/include \
-    "${@:3}" -c "$1" -o "$folder/$name.o" 2>"$log" || {
+    "${@:3}" "host/cuda/$name.cu" -o "$folder/$name.cubin" 2>"$log" || {
     cat "$log" >&2
     exit 1
   }
   c++filt <"$log" | sed "s/^/$name\t/" >>"$2"
 }
 
-for source in host/cuda/*.cu; do
+for name in "${kernels[@]}"; do
   start=$SECONDS
-  compile "$source" "$folder/whole"
-  echo "$(basename "$source"): $((SECONDS - start)) s" >&2
-  compile "$source" "$folder/functions" -rdc=true
+  compile "$name" "$folder/whole"
+  echo "$name: $((SECONDS - start)) s" >&2
+  compile "$name" "$folder/functions" -rdc=true -maxrregcount=128
 done
 
 # Lines of ptxas -v: "Compiling entry function 'F'", "Function properties for

@@ -28,6 +28,7 @@ using host::Episode;
 using host::EpisodeShape;
 using host::LaneLayout;
 using host::Split;
+using Source = RandomEpisodes;
 
 constexpr LaneLayout kLayouts[] = {LaneLayout::kTasks, LaneLayout::kChannels};
 
