@@ -89,6 +89,7 @@ const char* to_string(Part part) {
     case Part::kState: return "rule's state";
     case Part::kStateBar: return "rule's state's bar";
     case Part::kRuleScratch: return "rule's scratch";
+    case Part::kStep: return "what adapts of a step";
   }
   return "";
 }
@@ -128,7 +129,8 @@ std::string in_words(uint64_t bytes) {
 TaskLayout lay_out(const TaskProgram& program, uint64_t shared_budget) {
   const Network& n = program.network;
   const uint64_t params = n.n_params;
-  const uint64_t state = uint64_t{program.rule.n_state_per_param} * params;
+  const SweepPlan plan = sweep_plan(program, nullptr);
+  const uint64_t state = plan.n_state();
   const uint64_t dual = program.second_order ? 2 : 0;
   const uint64_t sizes[kParts] = {
       uint64_t{program.steps} + 2,
@@ -141,7 +143,8 @@ TaskLayout lay_out(const TaskProgram& program, uint64_t shared_budget) {
       program.steps * params,
       (program.steps - 1) * state,
       state,
-      sweep_plan(program, nullptr).n_scratch(),
+      plan.n_scratch(),
+      plan.n_step(),
   };
   TaskLayout layout = {};
   for (uint32_t i = 0; i < kParts; ++i) {
@@ -197,7 +200,9 @@ CudaPlan plan_cuda(const Network& network,
   const uint64_t learned = uint64_t{network.n_params} + rule.n_phi;
   const uint64_t bars = learned * kFloat;
   plan.bytes.episodes = n_tasks * episode_bytes(shape);
-  plan.bytes.other = 2 * learned * kFloat + network.n_layers * sizeof(Layer) +
+  const uint64_t layer_bytes =
+      sizeof(Layer) + (network.adapted != nullptr ? sizeof(uint32_t) : 0);
+  plan.bytes.other = 2 * learned * kFloat + network.n_layers * layer_bytes +
                      (uint64_t{objective.steps} + 1) * kFloat +
                      4 * uint64_t{n_tasks} * kFloat;
   const uint64_t fixed = plan.bytes.episodes + plan.bytes.other;

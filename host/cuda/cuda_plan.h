@@ -54,7 +54,7 @@ struct PlanBytes {
 };
 
 struct CudaPlan {
-  TaskProgram program;  ///< network.layers is the host's.
+  TaskProgram program;  ///< The network's pointers are the host's.
   uint32_t n_tasks;     ///< Of an iteration.
   uint32_t threads;     ///< Of a block.
   uint32_t blocks;      ///< Of a task; above 1 a cluster.

@@ -139,6 +139,12 @@ class Run {
     void* const layers = device_->allocate(table);
     device_->upload(layers, network.layers, table);
     plan_.program.network.layers = static_cast<const Layer*>(layers);
+    if (network.adapted != nullptr) {
+      const uint64_t bytes = network.n_layers * sizeof(uint32_t);
+      void* const adapted = device_->allocate(bytes);
+      device_->upload(adapted, network.adapted, bytes);
+      plan_.program.network.adapted = static_cast<const uint32_t*>(adapted);
+    }
     device_->wait();
 
     host_learned_ = allocate_host(n_uploaded_);

@@ -39,8 +39,9 @@ enum class Part : uint8_t {
   kState,          ///< [K - 1][S]
   kStateBar,       ///< [S]
   kRuleScratch,    ///< SweepPlan::n_scratch().
+  kStep,           ///< SweepPlan::n_step().
 };
-constexpr uint32_t kParts = 11;
+constexpr uint32_t kParts = 12;
 
 /// Partial results of looking for values that are not finite.
 constexpr uint32_t kFlags = 256;
@@ -70,7 +71,7 @@ FEWSTEP_INLINE bool is_one(const T& flag) {
   return flag > constant<T>(0.0F);
 }
 
-/// What every task of a launch shares. No pointers but network.layers.
+/// What every task of a launch shares. No pointers but those of the network.
 struct TaskProgram {
   Network network;
   Rule rule;
@@ -154,6 +155,7 @@ FEWSTEP_HD SweepBuffers<T> scratch_buffers(const TaskProgram& p,
   b.state = slot.at(Part::kState);
   b.support_loss = scalars;
   b.scratch = slot.at(Part::kRuleScratch);
+  b.step = slot.at(Part::kStep);
   b.query_loss = scalars + p.steps;
   b.loss_bar = scalars + p.steps + 1;
   b.workspace = {slot.at(Part::kWorkspace), p.tile};

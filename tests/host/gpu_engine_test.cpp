@@ -21,6 +21,7 @@
 #include "support/engine_problem.h"
 #include "support/host_device.h"
 #include "support/shuffled_executor.h"
+#include "support/step_choices.h"
 
 namespace fewstep::testing {
 namespace {
@@ -120,6 +121,26 @@ TEST(GpuEngine, EqualsTheCpuEngine) {
                                          Split::kValidation,
                                          2 * n_tasks + 1));
       }
+    }
+  }
+}
+
+// Frozen layers, weight decay and clipping.
+TEST(GpuEngine, WithStepOptionsEqualsTheCpuEngine) {
+  const OneThread executor;
+  uint32_t n_tasks = 3;
+  for (const NamedSpecs& specs : zoo()) {
+    for (const StepChoice& choice : kStepChoices) {
+      n_tasks = n_tasks % 7 + 2;
+      const TestRule& rule = kTestRules[n_tasks % 9];
+      SCOPED_TRACE(specs.name + " " + rule.name + " " + choice.name);
+      const Problem s(specs, LossOp::kSoftmaxCrossEntropy, rule, choice);
+      HostDeviceLog log;
+      log.limits = small_gpu(kPlenty);
+      const auto gpu = gpu_engine(s, &log, executor, n_tasks);
+      expect_same(by_engine(s, gpu.get(), 3, n_tasks),
+                  by_engine(s, s.engine(1).get(), 3, n_tasks));
+      EXPECT_EQ(log.allocated, plan_of(s, n_tasks, log.limits).bytes.total());
     }
   }
 }
