@@ -3,6 +3,7 @@
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
 #include "fewstep/host/recipe.h"
+#include "fewstep/host/rule_values.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
