@@ -323,7 +323,7 @@ TEST(Rule, SizesFollowTheLayout) {
     const Rule r = make_rule(op, 3, net.network, options);
     return std::pair(r.n_phi, r.n_state_per_param);
   };
-  using Sizes = std::pair<uint32_t, uint32_t>;
+  using Sizes = std::pair<uint32_t, uint16_t>;
   const RuleOptions scalar = mean_options(RateLayout::kScalar, false);
   const RuleOptions steps = mean_options(RateLayout::kTensorStep, false);
   const RuleOptions each = mean_options(RateLayout::kParameter, true);
