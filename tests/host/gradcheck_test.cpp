@@ -46,10 +46,11 @@ std::vector<GradcheckResult> check(const Ops& ops,
                                    const Rule& rule,
                                    uint32_t steps,
                                    uint32_t n_coordinates,
-                                   const std::vector<float>& weights = {}) {
+                                   const std::vector<float>& weights = {},
+                                   uint32_t phi_seed = 3) {
   const Episode episode = net.random_episode(6, kSupport, kQuery);
   const auto theta = net.random_theta(2);
-  const auto phi = random_phi(rule, net.network, test_rule.phi_seed);
+  const auto phi = random_phi(rule, net.network, phi_seed);
   GradcheckOptions options;
   options.steps = steps;
   options.n_coordinates = n_coordinates;
@@ -74,8 +75,13 @@ std::vector<GradcheckResult> check(const Ops& ops,
                                    uint32_t steps,
                                    uint32_t n_coordinates,
                                    const std::vector<float>& weights = {}) {
-  return check(
-      ops, net, rule.make(steps, net.network), steps, n_coordinates, weights);
+  return check(ops,
+               net,
+               rule.make(steps, net.network),
+               steps,
+               n_coordinates,
+               weights,
+               rule.phi_seed);
 }
 
 class Gradchecks : public ::testing::TestWithParam<size_t> {};
