@@ -83,7 +83,8 @@ TEST_P(SessionMemory, FollowsTheFormula) {
     vectors += loaded.capsule.rule.n_state_per_param;
   }
   const size_t floats = 1 + tile * (1 + n.n_act + n.n_aux_example) +
-                        n.n_aux_batch + vectors * n.n_adapted;
+                        n.n_aux_batch + vectors * n.n_adapted +
+                        loaded.capsule.rule.n_scratch;
   EXPECT_EQ(bytes_for(loaded.capsule, options_), floats * sizeof(float));
 }
 

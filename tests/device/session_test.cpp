@@ -92,6 +92,8 @@ Expected reference(const Capsule& capsule,
     call.grad = step.data();
     call.state = k == 0 ? nullptr : state.data();
     call.next_state = state.data();
+    std::vector<float> scratch(capsule.rule.n_scratch);
+    call.scratch = scratch.data();
     update(executor,
            ops,
            call,

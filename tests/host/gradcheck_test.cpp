@@ -138,7 +138,8 @@ TEST_P(Gradchecks, PassWithStepOptions) {
         TestNetwork net(specs.input, specs.specs, LossOp::kSoftmaxCrossEntropy);
         const Rule rule = choice.rule(&net, test_rule, steps);
         if (rule.n_phi == 0) continue;  // rate_net: layers in one piece.
-        const auto results = check(AllOps(), net, rule, steps, 20);
+        const auto results =
+            check(AllOps(), net, rule, steps, 20, {}, test_rule.phi_seed);
         EXPECT_EQ(results.size(), 6U);
         for (const GradcheckResult& r : results) {
           EXPECT_LE(r.error, r.tolerance) << describe(r);
@@ -373,11 +374,13 @@ TEST(GradcheckCanary, SeesEveryTermOfStepOptions) {
         const Rule rule = p.choice.rule(&net, test_rule, steps);
         FaultyOps ops;
         ops.network = &net.network;
-        for (const GradcheckResult& r : check(ops, net, rule, steps, 0)) {
+        for (const GradcheckResult& r :
+             check(ops, net, rule, steps, 0, {}, test_rule.phi_seed)) {
           EXPECT_TRUE(r.passed) << describe(r);
         }
         ops.fault = p.fault;
-        const auto results = check(ops, net, rule, steps, 0);
+        const auto results =
+            check(ops, net, rule, steps, 0, {}, test_rule.phi_seed);
         EXPECT_FALSE(passed(results, "tangent", "theta"));
         EXPECT_FALSE(passed(results, "differences", "theta"));
         EXPECT_EQ(passed(results, "first-order tangent", "theta"),

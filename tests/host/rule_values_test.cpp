@@ -121,7 +121,7 @@ TEST(RuleRecipe, RefusesWhatMakesNoSense) {
   EXPECT_THAT(error_of("rule = \"lstm\"\ndecay = true"),
               HasSubstr("inner.decay: is a second output of rule"));
   EXPECT_THAT(error_of("rule = \"lstm\"\nhidden = 21"),
-              HasSubstr("inner.hidden: must be from 1 to 20"));
+              HasSubstr("inner.hidden: must be an integer from 1 to 20"));
   EXPECT_THAT(error_of("rule = \"lstm\"\nlearn_rate = false"),
               HasSubstr("lstm always learns"));
   EXPECT_THAT(

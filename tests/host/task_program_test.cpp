@@ -230,7 +230,7 @@ class TaskProgram : public ::testing::TestWithParam<Case> {
   Problem s{
       zoo()[c.specs],
       c.steps == 3 ? LossOp::kMeanSquaredError : LossOp::kSoftmaxCrossEntropy,
-      c.op,
+      TestRule{to_string(c.op), c.op, c.options},
       c.steps};
 };
 

@@ -144,6 +144,9 @@ std::vector<float> gradient_and_update(const E& e,
   }
   watch(log, "state", state, false);
   if (!state.empty()) call.state = call.next_state = state.data();
+  std::vector<T> scratch(rule.n_scratch);
+  watch(log, "scratch", scratch, true);
+  call.scratch = scratch.data();
   update(e, AllOps(), call, view, PlainView<T>{phi.data()});
   for (const auto& more : {values(grad), values(loss), values(state)}) {
     result.insert(result.end(), more.begin(), more.end());
@@ -193,6 +196,9 @@ std::vector<float> vjp(const E& e,
   if (!at_start) c.state = state.data();
   c.theta_bar = theta_bar.data();
   c.state_bar = state_bar.data();
+  std::vector<T> scratch(vjp_scratch(rule, net.network));
+  watch(log, "scratch", scratch, true);
+  c.scratch = scratch.data();
   c.grad_bar = grad_bar.data();
   c.loss_bar = loss_bar.data();
   c.phi_bar = phi_bar.data();

@@ -5,6 +5,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <complex>
 #include <string>
@@ -364,6 +365,9 @@ TEST(LaneRules, HaveTheBitsOfFloat) {
     std::vector<Lanes> next = lg;
     std::vector<Lanes> next_shared = lg;
     std::vector<Lanes> next_state = ls;
+    std::vector<Lanes> scratch(
+        std::max<uint64_t>(rule.n_scratch, vjp_scratch(rule, net.network)));
+    std::vector<float> float_scratch(scratch.size());
     RuleCall<Lanes> call = {&net.network,
                             &rule,
                             1,
@@ -371,7 +375,7 @@ TEST(LaneRules, HaveTheBitsOfFloat) {
                             next.data(),
                             next_state.data(),
                             next_state.data(),
-                            nullptr,
+                            scratch.data(),
                             0,
                             n};
     const SharedView<Lanes> rates = {phi.data()};
@@ -393,7 +397,7 @@ TEST(LaneRules, HaveTheBitsOfFloat) {
                               lgb.data(),
                               &loss_bar,
                               lp.data(),
-                              nullptr};
+                              scratch.data()};
     host::LaneOps().vjp(e, vjp, PlainView<Lanes>{lt.data()}, rates);
     for (int l = 0; l < kLanes; ++l) {
       SCOPED_TRACE(std::string(test_rule.name) + " lane " + std::to_string(l));
@@ -410,7 +414,7 @@ TEST(LaneRules, HaveTheBitsOfFloat) {
                             f.data(),
                             fs.data(),
                             fs.data(),
-                            nullptr,
+                            float_scratch.data(),
                             0,
                             n};
       AllOps().update(e, fc, PlainView<float>{theta[at].data()}, fphi);
@@ -431,7 +435,7 @@ TEST(LaneRules, HaveTheBitsOfFloat) {
                                gb.data(),
                                &fb,
                                phi_bar[at].data(),
-                               nullptr};
+                               float_scratch.data()};
       AllOps().vjp(e, fv, PlainView<float>{theta[at].data()}, fphi);
       const auto of_lane = [&](const std::vector<Lanes>& v) {
         std::vector<float> r;

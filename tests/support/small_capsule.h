@@ -275,7 +275,7 @@ inline SmallCapsule small_rate_net() {
                                            {.op = LayerOp::kDense, .out_c = 2}},
                                           LossOp::kMeanSquaredError,
                                           RuleOp::kRateNet,
-                                          2,
+                                          3,
                                           rate_net_options(4, true));
   small.contents.rate_storage = Storage::kF16;
   add_golden(small, 3, 2);

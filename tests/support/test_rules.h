@@ -62,8 +62,8 @@ inline constexpr TestRule kStateRules[] = {
 };
 inline constexpr TestRule kLearnedRules[] = {
     {"rate_net", RuleOp::kRateNet, rate_net_options(3, false)},
-    {"rate_net_decay", RuleOp::kRateNet, rate_net_options(4, true)},
-    {"lstm", RuleOp::kLstm, lstm_options(3)},
+    {"rate_net_decay", RuleOp::kRateNet, rate_net_options(4, true), 4},
+    {"lstm", RuleOp::kLstm, lstm_options(3), 5},
 };
 inline constexpr TestRule kTestRules[] = {
     kStatelessRules[0],

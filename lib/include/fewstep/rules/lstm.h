@@ -44,14 +44,16 @@ struct LstmFeatures {
     const T zero = constant<T>(0.0F);
     const T one = constant<T>(1.0F);
     const T tenth = constant<T>(0.1F);
-    const T size = abs(x);
-    const auto large = less_equal(edge, size);
-    // Where x is small the logarithm is of something harmless.
-    const T safe = select(large, size, one);
-    value[0] = select(large, log(safe) * tenth, -one);
-    value[1] = select(large, select(less_equal(zero, x), one, -one), x * scale);
-    derivative[0] = select(large, tenth / select(large, x, one), zero);
-    derivative[1] = select(large, zero, scale);
+    const auto small =
+        mask_and(mask_not(less_equal(edge, x)), mask_not(less_equal(x, -edge)));
+    // Where x is small the logarithm is of something harmless, and nothing
+    // depends on the sign of x.
+    const T safe = select(small, one, x);
+    const T size = abs(safe);
+    value[0] = select(small, -one, log(size) * tenth);
+    value[1] = select(small, x * scale, safe / size);
+    derivative[0] = select(small, zero, tenth / safe);
+    derivative[1] = select(small, scale, zero);
   }
 };
 
