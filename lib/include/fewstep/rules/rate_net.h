@@ -5,12 +5,15 @@
 // With L tensors, loss and gradient at theta_k, and H hidden units:
 //
 //   x  = [mean g of tensor 0 .. L-1, mean theta of tensor 0 .. L-1, loss]
-//   o  = W3 relu(W2 relu(W1 x + b1) + b2) + b3         L values, 2L with decay
+//   o  = tanh(W3 relu(W2 relu(W1 x + b1) + b2) + b3)   L values, 2L with decay
 //   alpha_t = base[t][k] (1 + o_t)
 //   beta_t  = decay[t][k] (1 + o_{L+t})                0 without decay
 //   theta_{k+1} = (1 - beta_t) theta - alpha_t g       of tensor t
 //
-// With W3 = b3 = 0 this is lslr with rates base. phi:
+// With W3 = b3 = 0 this is lslr with rates base. ALFA's outputs are not
+// bounded; here a rate is at most twice its base: without the tanh a task whose
+// loss grows gets larger rates, and diverges (the sinusoid recipes did at
+// once). phi:
 //
 //   W1 [H][2L+1], b1 [H], W2 [H][H], b2 [H], W3 [n_o][H], b3 [n_o],
 //   base [L][K], decay [L][K] (with decay)
@@ -24,6 +27,7 @@
 #define FEWSTEP_RULES_RATE_NET_H_
 
 #include "fewstep/layers/layer.h"
+#include "fewstep/numerics/elementary.h"
 #include "fewstep/rules/rule.h"
 #include "fewstep/rules/shapes.h"
 
@@ -77,7 +81,8 @@ struct RateNet {
         });
         const uint32_t o = kind * s.n_tensors + tensor;
         const uint32_t at = s.base() + o * s.steps + c.step;
-        bar[s.out() + o] = -(sum * T{phi(at)});
+        const T slope = fma(-out[o], out[o], constant<T>(1.0F));
+        bar[s.out() + o] = -(sum * T{phi(at)}) * slope;
         c.phi_bar[at] = fma(-sum, constant<T>(1.0F) + out[o], c.phi_bar[at]);
       });
     });
@@ -172,7 +177,7 @@ struct RateNet {
     dense(e, phi, s.w3(), s.hidden, s.n_out(), v + s.h2(), false, v + s.out());
   }
 
-  // out = W in + b, and relu of it; W [n_out][n_in], then b, at phi(at).
+  // out = relu or tanh of W in + b; W [n_out][n_in], then b, at phi(at).
   template <class E, class T, class R>
   static FEWSTEP_HD void dense(const E& e,
                                const R& phi,
@@ -187,7 +192,7 @@ struct RateNet {
       for (uint32_t i = 0; i < n_in; ++i) {
         z = fma(T{phi(at + o * n_in + i)}, in[i], z);
       }
-      out[o] = rectify ? relu(z) : z;
+      out[o] = rectify ? relu(z) : tanh(z);
     });
     e.barrier();
   }
