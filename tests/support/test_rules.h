@@ -61,7 +61,7 @@ inline constexpr TestRule kStateRules[] = {
      mean_options(RateLayout::kParameter, true, kTestEps)},
 };
 inline constexpr TestRule kLearnedRules[] = {
-    {"rate_net", RuleOp::kRateNet, rate_net_options(3, false)},
+    {"rate_net", RuleOp::kRateNet, rate_net_options(3, false), 4},
     {"rate_net_decay", RuleOp::kRateNet, rate_net_options(4, true), 4},
     {"lstm", RuleOp::kLstm, lstm_options(3), 5},
 };
