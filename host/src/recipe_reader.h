@@ -165,6 +165,9 @@ void apply_preset_of_file(toml::table& root);
                          const std::string& key,
                          const std::string& what);
 
+/// [inner], after [network].
+void read_inner(const TableReader& r, Recipe* recipe);
+
 /// [outer], after [inner].
 void read_outer(const TableReader& r, Recipe* recipe);
 
