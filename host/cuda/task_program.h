@@ -298,6 +298,15 @@ FEWSTEP_HD void evaluate_task(const E& e,
   e.barrier();
 }
 
+/// The scratch memory of a team.
+template <class T>
+FEWSTEP_HD Slot<T> slot_of(const TaskProgram& p,
+                           const TaskArrays<T>& a,
+                           T* shared,
+                           uint32_t team) {
+  return {&p.layout, a.scratch + uint64_t{team} * p.layout.slot_values, shared};
+}
+
 /// Tasks team, team + n_teams, .. of the wave.
 template <class T, class E, class Ops>
 FEWSTEP_HD void run_meta_gradients(const E& e,
@@ -308,8 +317,7 @@ FEWSTEP_HD void run_meta_gradients(const E& e,
                                    T* shared,
                                    uint32_t team,
                                    uint32_t n_teams) {
-  const Slot<T> slot = {
-      &p.layout, a.scratch + uint64_t{team} * p.layout.slot_values, shared};
+  const Slot<T> slot = slot_of(p, a, shared, team);
   for (uint32_t t = wave.begin + team; t < wave.end; t += n_teams) {
     meta_gradient_task(e, ops, p, a, slot, t, t - wave.begin);
   }
@@ -324,8 +332,7 @@ FEWSTEP_HD void run_evaluations(const E& e,
                                 T* shared,
                                 uint32_t team,
                                 uint32_t n_teams) {
-  const Slot<T> slot = {
-      &p.layout, a.scratch + uint64_t{team} * p.layout.slot_values, shared};
+  const Slot<T> slot = slot_of(p, a, shared, team);
   for (uint32_t t = wave.begin + team; t < wave.end; t += n_teams) {
     evaluate_task(e, ops, p, a, slot, t);
   }
