@@ -41,6 +41,7 @@ std::optional<ChannelNetwork> ChannelNetwork::make(const Network& network) {
     const bool elementwise = l.op == LayerOp::kRelu || l.op == LayerOp::kTanh ||
                              l.op == LayerOp::kFlatten;
     if (i == 0 && !has_weights) return std::nullopt;
+    if (l.op == LayerOp::kContext) return std::nullopt;
     if (flat && l.op != LayerOp::kDense && !elementwise) return std::nullopt;
     l.in_h = static_cast<uint16_t>(h);
     l.in_w = static_cast<uint16_t>(w);

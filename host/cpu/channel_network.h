@@ -28,7 +28,8 @@ namespace fewstep::host {
 class ChannelNetwork {
  public:
   /// nullopt where the layout does not apply: group_norm (its sums run across
-  /// channels), a first layer without weights, a dense layer on a plane that is
+  /// channels) or a context (which is in runs of its own), a first layer
+  /// without weights, a dense layer on a plane that is
   /// not square, a flattened plane that anything but an activation or dense
   /// reads, outputs with a plane.
   static std::optional<ChannelNetwork> make(const Network& network);

@@ -19,6 +19,9 @@
 namespace fewstep::host {
 namespace {
 
+// Links the planner that knows of contexts: a workstation reads every capsule.
+[[gnu::used]] bool (*const kPlansContexts)(const Network&) = &has_context;
+
 constexpr float kF16Max = 65504.0F;
 constexpr uint64_t kMaxFileBytes = 0xfffffff0U;
 

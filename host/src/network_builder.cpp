@@ -23,7 +23,8 @@ Layer chosen_fields(const LayerRecipe& recipe) {
   layer.stride = static_cast<uint8_t>(recipe.stride);
   layer.pad = static_cast<uint8_t>(recipe.pad);
   layer.groups = static_cast<uint16_t>(recipe.groups);
-  layer.out_c = static_cast<uint16_t>(recipe.outputs);
+  const uint16_t outputs = static_cast<uint16_t>(recipe.outputs);
+  (layer.op == LayerOp::kContext ? layer.groups : layer.out_c) = outputs;
   return layer;
 }
 
@@ -72,6 +73,17 @@ std::vector<uint32_t> choose_adapted(const Recipe& recipe,
     }
     return adapted;
   }
+  if (inner.adapt == Adapt::kContext) {
+    if (!has_context(network)) {
+      refuse_adapt(recipe,
+                   "the network has no context layer; put {op = \"context\", "
+                   "units = 4} below the layer that is to read it");
+    }
+    for (uint32_t i = 0; i < network.n_layers; ++i) {
+      if (network.layers[i].op == LayerOp::kContext) adapted[i] = 0;
+    }
+    return adapted;
+  }
   uint32_t head = network.n_layers - 1U;
   while (network.layers[head].n_params() == 0) --head;
   for (uint32_t i = 0; i < network.n_layers; ++i) {
@@ -81,6 +93,21 @@ std::vector<uint32_t> choose_adapted(const Recipe& recipe,
     }
   }
   return adapted;
+}
+
+// A context starts at 0 and only adaptation moves it.
+void check_contexts(const Recipe& recipe,
+                    const Network& network,
+                    const std::vector<uint32_t>& adapted) {
+  for (uint32_t i = 0; i < network.n_layers; ++i) {
+    if (network.layers[i].op == LayerOp::kContext && adapted[i] == kFrozen) {
+      refuse_adapt(recipe,
+                   fmt::format("\"{}\" would not adapt and stay at 0, where "
+                               "nothing reads anything from it; let it adapt, "
+                               "or leave it out of the network",
+                               layer_names(network)[i]));
+    }
+  }
 }
 
 }  // namespace
@@ -136,6 +163,7 @@ PlannedNetwork build_network(const Recipe& recipe) {
                             planner.error()));
   }
   planned.adapted = choose_adapted(recipe, planned.network);
+  check_contexts(recipe, planned.network, planned.adapted);
   if (plan_adapted(planned.adapted.data(), &planned.network) != Status::kOk) {
     refuse_adapt(recipe,
                  "no parameter would adapt: the network has one layer with "

@@ -38,7 +38,8 @@ constexpr std::pair<const char*, LayerOp> kLayers[] = {
     {"global_avg_pool", LayerOp::kGlobalAvgPool},
     {"flatten", LayerOp::kFlatten},
     {"group_norm", LayerOp::kGroupNorm},
-    {"batch_norm", LayerOp::kBatchNorm}};
+    {"batch_norm", LayerOp::kBatchNorm},
+    {"context", LayerOp::kContext}};
 constexpr std::pair<const char*, LossOp> kLosses[] = {
     {"softmax_cross_entropy", LossOp::kSoftmaxCrossEntropy},
     {"mean_squared_error", LossOp::kMeanSquaredError}};
@@ -256,7 +257,8 @@ LayerRecipe read_layer(const toml::node& node, size_t index) {
                  .choice("op", Choices<LayerOp>(kLayers));
   std::vector<std::string> known = {"op"};
   switch (layer.op) {
-    case LayerOp::kDense: known = {"op", "units"}; break;
+    case LayerOp::kDense:
+    case LayerOp::kContext: known = {"op", "units"}; break;
     case LayerOp::kConv2d:
       known = {"op", "filters", "kernel", "stride", "pad"};
       break;
@@ -269,7 +271,7 @@ LayerRecipe read_layer(const toml::node& node, size_t index) {
     case LayerOp::kBatchNorm: break;
   }
   const TableReader r(*table, path, known, to_string(layer.op), {});
-  if (layer.op == LayerOp::kDense) {
+  if (layer.op == LayerOp::kDense || layer.op == LayerOp::kContext) {
     layer.outputs = r.small("units", 1, kMaxCount);
   } else if (layer.op == LayerOp::kConv2d) {
     layer.outputs = r.small("filters", 1, kMaxCount);

@@ -29,7 +29,10 @@ constexpr std::pair<const char*, RateLayout> kLayouts[] = {
     {"tensor_step", RateLayout::kTensorStep},
     {"parameter", RateLayout::kParameter}};
 constexpr std::pair<const char*, Adapt> kAdapts[] = {
-    {"all", Adapt::kAll}, {"head", Adapt::kHead}, {"body", Adapt::kBody}};
+    {"all", Adapt::kAll},
+    {"head", Adapt::kHead},
+    {"body", Adapt::kBody},
+    {"context", Adapt::kContext}};
 
 // What rules with state have besides, before learn_rate is looked at.
 void read_moments(const TableReader& r, InnerRecipe* inner) {
@@ -114,7 +117,7 @@ void read_learned(const TableReader& r, InnerRecipe* inner) {
   }
 }
 
-// "all", "head", "body", or layers by name or by index.
+// "all", "head", "body", "context", or layers by name or by index.
 void read_adapt(const TableReader& r, Recipe* recipe) {
   InnerRecipe* inner = &recipe->inner;
   if (!r.is_array("adapt")) {
@@ -123,8 +126,9 @@ void read_adapt(const TableReader& r, Recipe* recipe) {
     return;
   }
   const std::string expected =
-      "must be \"all\", \"head\", \"body\", or an array of layers, by name "
-      "(\"conv2d2\", the second conv2d) or by index from 0";
+      "must be \"all\", \"head\", \"body\", \"context\", or an array of "
+      "layers, "
+      "by name (\"conv2d2\", the second conv2d) or by index from 0";
   std::vector<LayerOp> ops;
   for (const LayerRecipe& layer : recipe->network.layers) {
     ops.push_back(layer.op);

@@ -127,7 +127,7 @@ std::string layer_line(const LayerRecipe& layer) {
   std::string out = fmt::format("  {{op = \"{}\"", to_string(layer.op));
   if (layer.outputs != 0) {
     out += fmt::format(", {} = {}",
-                       layer.op == LayerOp::kDense ? "units" : "filters",
+                       layer.op == LayerOp::kConv2d ? "filters" : "units",
                        layer.outputs);
   }
   if (layer.kernel != 0) {
@@ -247,6 +247,7 @@ const char* to_string(Adapt adapt) {
     case Adapt::kAll: return "all";
     case Adapt::kHead: return "head";
     case Adapt::kBody: return "body";
+    case Adapt::kContext: return "context";
     case Adapt::kLayers: return "layers";
   }
   return "unknown";

@@ -57,7 +57,8 @@ void read_quantities(const std::filesystem::path& path,
   }
 }
 
-// He-normal weights by layer; normalizations start as the identity.
+// He-normal weights by layer; normalizations start as the identity, contexts
+// at 0.
 std::vector<float> initial_theta(const Recipe& recipe, const Network& network) {
   std::vector<float> theta(network.n_params, 0.0F);
   for (uint32_t i = 0; i < network.n_layers; ++i) {
@@ -65,7 +66,7 @@ std::vector<float> initial_theta(const Recipe& recipe, const Network& network) {
     float* const weights = theta.data() + l.param_offset;
     if (l.op == LayerOp::kGroupNorm || l.op == LayerOp::kBatchNorm) {
       std::fill(weights, weights + l.n_weights, 1.0F);
-    } else if (l.n_weights != 0) {
+    } else if (l.n_weights != 0 && l.op != LayerOp::kContext) {
       Random random(recipe.seed, 0, i, Purpose::kInitialization);
       const float fan_in = static_cast<float>(l.n_weights / l.out_c);
       const float deviation = sqrt(2.0F / fan_in);
@@ -75,6 +76,17 @@ std::vector<float> initial_theta(const Recipe& recipe, const Network& network) {
     }
   }
   return theta;
+}
+
+// Contexts start every task at 0: the outer loop learns none of them, which
+// would be no more than a bias of the layer above (Zintgraf et al. 2019, 3.1).
+void freeze_contexts(const Network& network, std::vector<float>* d_theta) {
+  for (uint32_t i = 0; i < network.n_layers; ++i) {
+    const Layer& l = network.layers[i];
+    if (l.op == LayerOp::kContext) {
+      std::fill_n(d_theta->begin() + l.param_offset, l.n_weights, 0.0F);
+    }
+  }
 }
 
 // One run, from the first iteration of this process to its end.
@@ -179,6 +191,7 @@ class Run {
                       n_tasks));
     }
     n_dropped_ += step.n_dropped;
+    freeze_contexts(network_.network, &d_theta_);
     freeze_phi(recipe_.inner, rule_, network_.network, &d_phi_);
     outer_step(
         recipe_.outer, learns_phi(recipe_.inner), d_theta_, d_phi_, &state_);

@@ -33,6 +33,10 @@ struct BlockLayout {
   size_t staging_bytes;
 };
 
+/// Links the planner that knows of contexts: all operations are here.
+[[gnu::used]] inline bool (*const kPlansContexts)(const Network&) =
+    &has_context;
+
 /// Examples of one launch of a prediction that has no limit of its own.
 constexpr uint32_t kPredictTogether = 64;
 

@@ -46,6 +46,12 @@ inline Layer group_norm(uint16_t groups) {
   l.groups = groups;
   return l;
 }
+inline Layer context(uint16_t units) {
+  Layer l = {};
+  l.op = LayerOp::kContext;
+  l.groups = units;
+  return l;
+}
 inline Layer plain(LayerOp op) {
   Layer l = {};
   l.op = op;
@@ -173,6 +179,20 @@ inline std::vector<Case> cases() {
        mean_options(RateLayout::kParameter, false),
        {2},
        0.03125F},
+      // CAVIA: all that a device keeps is four numbers.
+      {"cavia",
+       1,
+       1,
+       1,
+       {context(4), dense(40), relu, dense(40), relu, dense(1)},
+       kMse,
+       RuleOp::kSgd,
+       3,
+       kF16,
+       kF32,
+       10,
+       {},
+       {0}},
       {"sinusoid",
        1,
        1,
@@ -410,6 +430,17 @@ inline std::vector<Case> cases() {
        kF32,
        kF32,
        5},
+      {"contexts",
+       13,
+       1,
+       1,
+       {dense(12), relu, context(3), dense(7), tanh, context(2), dense(5)},
+       kCe,
+       RuleOp::kMetaSgd,
+       2,
+       kF16,
+       kLog8,
+       9},
       {"momentum",
        13,
        1,

@@ -314,6 +314,7 @@ constexpr LayerFault kLayerFaults[] = {
     {"flatten", LayerOp::kFlatten},
     {"group_norm", LayerOp::kGroupNorm},
     {"batch_norm", LayerOp::kBatchNorm},
+    {"context", LayerOp::kContext},
 };
 
 TEST(GradcheckCanary, SeesAWrongSignInEveryLayer) {

@@ -99,8 +99,8 @@ std::vector<size_t> rate_index(const TestNetwork& net,
       index.insert(index.end(), l.n_params(), kNoRate);
       continue;
     }
+    if (l.n_params() == 0) continue;
     for (const uint32_t n : {l.n_weights, l.n_biases}) {
-      if (n == 0) continue;
       for (uint32_t i = 0; i < n; ++i) {
         if (rule.op == RuleOp::kSgd) index.push_back(0);
         if (rule.op == RuleOp::kLslr) index.push_back(tensor * rule.steps + k);

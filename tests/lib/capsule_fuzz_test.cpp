@@ -378,6 +378,7 @@ INSTANTIATE_TEST_SUITE_P(
                       NamedCapsule{"head", small_head},
                       NamedCapsule{"pieces", small_pieces},
                       NamedCapsule{"decay", small_decay},
+                      NamedCapsule{"context", small_context},
                       NamedCapsule{"smallest", smallest_capsule},
                       NamedCapsule{"bare", bare_capsule}),
     kCapsuleName);

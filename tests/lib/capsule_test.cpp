@@ -118,11 +118,40 @@ TEST(Capsule, DecodesAndEncodesToTheSameBytes) {
                     small_regressor,
                     small_momentum,
                     small_adam,
+                    small_context,
                     smallest_capsule}) {
     const CapsuleBytes file = encode_capsule(make().contents);
     Capsule c;
     ASSERT_EQ(read(file, &c), Status::kOk);
     EXPECT_EQ(encode_capsule(host::decode_capsule(c)), file);
+  }
+}
+
+TEST(Planner, RefusesContextsThatCannotBe) {
+  struct Choice {
+    const char* what;
+    uint16_t c, h, w, units;
+    PlanError error;
+  };
+  for (const Choice& choice : {
+           Choice{"", 5, 1, 1, 3, PlanError::kNone},
+           Choice{"", 65530, 1, 1, 5, PlanError::kNone},
+           Choice{"rows", 5, 2, 1, 3, PlanError::kNotFlat},
+           Choice{"columns", 5, 1, 2, 3, PlanError::kNotFlat},
+           Choice{"nothing", 5, 1, 1, 0, PlanError::kUnits},
+           Choice{"too many", 65530, 1, 1, 6, PlanError::kFlatten},
+       }) {
+    SCOPED_TRACE(choice.what);
+    Network network;
+    NetworkPlanner planner(choice.c, choice.h, choice.w, &network);
+    Layer layer = {};
+    layer.op = LayerOp::kContext;
+    layer.groups = choice.units;
+    EXPECT_EQ(planner.add(&layer) == Status::kOk,
+              choice.error == PlanError::kNone);
+    EXPECT_STREQ(planner.error(), to_string(choice.error));
+    EXPECT_EQ(network.n_params,
+              choice.error == PlanError::kNone ? choice.units : 0U);
   }
 }
 
@@ -483,6 +512,31 @@ TEST(Capsule, OptionsAreThoseOfTheRule) {
        }) {
     Sections sections = take_apart(encode_capsule(c.make().contents));
     sections[kRule].set<uint16_t>(6, c.options);
+    const CapsuleBytes file = put_together(sections);
+    Capsule capsule;
+    EXPECT_EQ(read(file, &capsule), c.status) << c.what;
+  }
+}
+
+// What a context may say of itself, and what it may not.
+TEST(Capsule, ContextsAreWhatThePlannerMakesOfThem) {
+  struct Choice {
+    const char* what;
+    size_t at;  // In layer 3, a context of 3 on 4 values.
+    uint16_t value;
+    Status status;
+  };
+  for (const Choice& c : {
+           Choice{"as it is", 4, 3, Status::kOk},
+           Choice{"no units", 4, 0, Status::kBadCapsule},
+           Choice{"one unit less", 4, 2, Status::kBadCapsule},
+           Choice{"another output", 12, 8, Status::kBadCapsule},
+           Choice{"a weight more", 24, 4, Status::kBadCapsule},
+           Choice{"a bias", 28, 1, Status::kBadCapsule},
+           Choice{"a kernel", 0, 0x010a, Status::kBadCapsule},
+       }) {
+    Sections sections = take_apart(encode_capsule(small_context().contents));
+    sections[0].set<uint16_t>(16 + 3 * sizeof(Layer) + c.at, c.value);
     const CapsuleBytes file = put_together(sections);
     Capsule capsule;
     EXPECT_EQ(read(file, &capsule), c.status) << c.what;

@@ -51,7 +51,7 @@ bool is_linear(reference::Kind k) {
   return k == reference::Kind::kDense || k == reference::Kind::kConv2d ||
          k == reference::Kind::kGlobalAvgPool ||
          k == reference::Kind::kMaxPool || k == reference::Kind::kFlatten ||
-         k == reference::Kind::kRelu;
+         k == reference::Kind::kRelu || k == reference::Kind::kContext;
 }
 
 template <class T>
@@ -223,6 +223,13 @@ TEST(Layers, NormsEqualReference) {
   compare({reference::group_norm(3), {3, 1, 1}});
 }
 
+TEST(Layers, ContextEqualsReference) {
+  for (const int units : {1, 2, 5}) {
+    compare({reference::context(units), {1, 1, 1}});
+    compare({reference::context(units), {7, 1, 1}});
+  }
+}
+
 TEST(Layers, InputGradientAppliesTheActivationBelow) {
   std::vector<Case> cases = {{reference::dense(3), {2, 2, 3}},
                              {reference::conv(3, 3, 2, 1), {2, 4, 5}},
@@ -230,6 +237,7 @@ TEST(Layers, InputGradientAppliesTheActivationBelow) {
                              {reference::global_avg_pool(), {2, 2, 3}},
                              {reference::group_norm(2), {4, 2, 2}},
                              {reference::batch_norm(), {2, 2, 3}},
+                             {reference::context(2), {4, 1, 1}},
                              {reference::relu_layer(), {2, 2, 3}},
                              {reference::tanh_layer(), {2, 2, 3}}};
   // Once each, however tiles of neighbours and runs share a row.

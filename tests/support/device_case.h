@@ -79,6 +79,7 @@ inline const auto kDeviceCapsules =
                       NamedCapsule{"body", small_body},
                       NamedCapsule{"decay", small_decay},
                       NamedCapsule{"adam_ends", small_adam_ends},
+                      NamedCapsule{"context", small_context},
                       NamedCapsule{"rate_net", small_rate_net},
                       NamedCapsule{"lstm", small_lstm});
 

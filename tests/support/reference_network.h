@@ -45,12 +45,13 @@ enum class Kind {
   kFlatten,
   kGroupNorm,
   kBatchNorm,
+  kContext,
 };
 
 /// What the author of a network chooses.
 struct Spec {
   Kind kind;
-  int units = 0;  ///< dense, conv2d.
+  int units = 0;  ///< dense, conv2d, context.
   int kernel = 0, stride = 0, pad = 0;
   int groups = 0;
 };
@@ -65,6 +66,7 @@ inline Spec max_pool(int k) { return {Kind::kMaxPool, 0, k, k, 0, 0}; }
 inline Spec global_avg_pool() { return {Kind::kGlobalAvgPool, 0, 0, 0, 0, 0}; }
 inline Spec flatten() { return {Kind::kFlatten, 0, 0, 0, 0, 0}; }
 inline Spec group_norm(int g) { return {Kind::kGroupNorm, 0, 0, 0, 0, g}; }
+inline Spec context(int units) { return {Kind::kContext, units, 0, 0, 0, 0}; }
 inline Spec batch_norm() { return {Kind::kBatchNorm, 0, 0, 0, 0, 0}; }
 
 struct Shape {
@@ -109,6 +111,10 @@ struct Layer {
       case Kind::kFlatten: out = {in.size(), 1, 1}; break;
       case Kind::kGroupNorm:
       case Kind::kBatchNorm: n_params = 2 * in.c; break;
+      case Kind::kContext:
+        out = {in.size() + s.units, 1, 1};
+        n_params = s.units;
+        break;
       case Kind::kRelu:
       case Kind::kTanh: break;
     }
@@ -128,6 +134,11 @@ struct Layer {
       case Kind::kTanh:
         return x.unaryExpr([](const S& v) { return std::tanh(v); });
       case Kind::kFlatten: return x;
+      case Kind::kContext: {
+        Matrix<S> y(n, out.size());
+        y << x, p.transpose().replicate(n, 1);
+        return y;
+      }
       case Kind::kGlobalAvgPool: {
         Matrix<S> y(n, in.c);
         const int plane = in.h * in.w;
@@ -187,6 +198,9 @@ struct Layer {
           return d / (c * c);
         });
       case Kind::kFlatten: return dy;
+      case Kind::kContext:
+        dp += dy.rightCols(spec.units).colwise().sum().transpose();
+        return dy.leftCols(in.size());
       case Kind::kGlobalAvgPool: {
         Matrix<S> dx(x.rows(), x.cols());
         const int plane = in.h * in.w;

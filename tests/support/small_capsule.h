@@ -297,6 +297,24 @@ inline SmallCapsule small_lstm() {
   return small;
 }
 
+/// Contexts below the first layer and inside adapt and nothing else, as f16.
+inline SmallCapsule small_context() {
+  SmallCapsule small =
+      make_small_capsule({3, 1, 1},
+                         {{.op = LayerOp::kContext, .groups = 2},
+                          {.op = LayerOp::kDense, .out_c = 4},
+                          {.op = LayerOp::kTanh},
+                          {.op = LayerOp::kContext, .groups = 3},
+                          {.op = LayerOp::kDense, .out_c = 2}},
+                         LossOp::kMeanSquaredError,
+                         RuleOp::kMetaSgd,
+                         3);
+  small.contents.init_storage = Storage::kF16;
+  adapt_layers(small, {0, 3});
+  add_golden(small, 3, 2);
+  return small;
+}
+
 /// The least there is: one weight, one bias, one rate. lib/FORMAT.md shows it.
 inline SmallCapsule smallest_capsule() {
   SmallCapsule small = make_small_capsule({1, 1, 1},

@@ -52,9 +52,14 @@ inline LayerOp op_of(reference::Kind kind) {
     case reference::Kind::kFlatten: return LayerOp::kFlatten;
     case reference::Kind::kGroupNorm: return LayerOp::kGroupNorm;
     case reference::Kind::kBatchNorm: return LayerOp::kBatchNorm;
+    case reference::Kind::kContext: return LayerOp::kContext;
   }
   return LayerOp::kDense;
 }
+
+/// Links the planner that knows of contexts.
+[[gnu::used]] inline bool (*const kPlansContexts)(const Network&) =
+    &has_context;
 
 /// The author's fields of a layer record.
 inline Layer chosen(const reference::Spec& s) {
@@ -64,7 +69,8 @@ inline Layer chosen(const reference::Spec& s) {
   l.stride = static_cast<uint8_t>(s.stride);
   l.pad = static_cast<uint8_t>(s.pad);
   l.groups = static_cast<uint16_t>(s.groups);
-  l.out_c = static_cast<uint16_t>(s.units);
+  const bool context = l.op == LayerOp::kContext;
+  (context ? l.groups : l.out_c) = static_cast<uint16_t>(s.units);
   return l;
 }
 
@@ -119,14 +125,17 @@ struct TestNetwork {
   bool classes() const { return network.loss == LossOp::kSoftmaxCrossEntropy; }
 
   /// Parameters that keep activations of order one: weights uniform in
-  /// +-1.7 / sqrt(fan in), gammas around 1, biases and betas in +-0.3.
+  /// +-1.7 / sqrt(fan in), gammas around 1, biases and betas in +-0.3, contexts
+  /// in +-0.85 (trained ones start at 0: here a gradient must see them).
   std::vector<float> random_theta(uint32_t seed) const {
     Uniform uniform(seed);
     std::vector<float> theta(network.n_params);
     for (const Layer& l : layers) {
       for (uint32_t i = 0; i < l.n_weights; ++i) {
         const float fan_in =
-            static_cast<float>(l.n_weights) / static_cast<float>(l.out_c);
+            l.op == LayerOp::kContext
+                ? 4.0F
+                : static_cast<float>(l.n_weights) / static_cast<float>(l.out_c);
         theta[l.param_offset + i] = l.n_aux != 0
                                         ? 1.0F + 0.3F * uniform()
                                         : 1.7F * uniform() / std::sqrt(fan_in);
@@ -302,6 +311,17 @@ inline std::vector<NamedSpecs> zoo() {
         conv(2, 2, 1, 0),
         tanh_layer(),
         batch_norm(),
+        dense(3)}},
+      {"context",
+       {3, 1, 1},
+       {context(2),
+        dense(6),
+        tanh_layer(),
+        context(3),
+        dense(4),
+        relu_layer(),
+        context(1),
+        tanh_layer(),
         dense(3)}},
       {"activations",
        {3, 1, 1},

@@ -98,9 +98,9 @@ inline uint32_t rate_index(const Rule& rule,
   }
   uint32_t tensor = 0;
   for (uint32_t l = 0; l < network.n_layers; ++l) {
+    if (network.layers[l].n_params() == 0) continue;
     for (const uint32_t n :
          {network.layers[l].n_weights, network.layers[l].n_biases}) {
-      if (n == 0) continue;
       if (i < n) return tensor * rule.steps + k;
       i -= n;
       ++tensor;

@@ -9,7 +9,8 @@ namespace {
 
 bool has_parameters(LayerOp op) {
   return op == LayerOp::kDense || op == LayerOp::kConv2d ||
-         op == LayerOp::kGroupNorm || op == LayerOp::kBatchNorm;
+         op == LayerOp::kGroupNorm || op == LayerOp::kBatchNorm ||
+         op == LayerOp::kContext;
 }
 
 }  // namespace

@@ -41,6 +41,7 @@ std::string settings(const Layer& layer) {
           "kernel {} stride {} pad {}", layer.kernel, layer.stride, layer.pad);
     case LayerOp::kMaxPool: return fmt::format("kernel {}", layer.kernel);
     case LayerOp::kGroupNorm: return fmt::format("groups {}", layer.groups);
+    case LayerOp::kContext: return fmt::format("units {}", layer.groups);
     case LayerOp::kDense:
     case LayerOp::kRelu:
     case LayerOp::kTanh:

@@ -122,6 +122,7 @@ CostTerms cost_terms(const Network& network, uint32_t n, uint32_t tile) {
           if (input) t[strided ? kConvInput : kConvStrided] += macs;
           break;
         }
+        case LayerOp::kContext:  // A copy there and back.
         case LayerOp::kRelu: t[kRelu] += n_out * m; break;
         case LayerOp::kTanh: t[kTanh] += n_out * m; break;
         case LayerOp::kGroupNorm: t[kNorm] += n_out * m; break;

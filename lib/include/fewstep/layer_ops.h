@@ -9,6 +9,7 @@
 #define FEWSTEP_LAYER_OPS_H_
 
 #include "fewstep/layers/activation.h"
+#include "fewstep/layers/context.h"
 #include "fewstep/layers/conv2d.h"
 #include "fewstep/layers/dense.h"
 #include "fewstep/layers/norm.h"
@@ -78,7 +79,9 @@ using AllLayers = OpList<Dense,
                          GlobalAvgPool,
                          Flatten,
                          GroupNorm,
-                         BatchNorm>;
+                         BatchNorm,
+                         Context>;
+
 }  // namespace fewstep
 
 #endif  // FEWSTEP_LAYER_OPS_H_

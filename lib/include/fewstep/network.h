@@ -27,6 +27,7 @@ enum class LayerOp : uint8_t {
   kFlatten = 7,        ///< CHW -> vector; moves nothing.
   kGroupNorm = 8,      ///< Per example and group of channels.
   kBatchNorm = 9,      ///< Per channel over the batch at hand.
+  kContext = 10,       ///< Appends parameters to a flat input.
 };
 
 /// Losses. Values are part of the capsule format.
@@ -49,7 +50,7 @@ struct Layer {
   uint8_t kernel;   ///< Window edge: conv2d, max_pool; else 0.
   uint8_t stride;   ///< conv2d, max_pool; else 0.
   uint8_t pad;      ///< conv2d: rows and columns of zeros, < kernel; else 0.
-  uint16_t groups;  ///< group_norm, divides in_c; else 0.
+  uint16_t groups;  ///< group_norm, divides in_c; context: units; else 0.
 
   // Derived.
   uint16_t in_c, in_h, in_w;     ///< Input shape.
@@ -147,6 +148,7 @@ enum class PlanError : uint8_t {
   kInputs,
   kOutputs,
   kFlatten,
+  kNotFlat,
   kParameters,
   kActivations,
   kNoParameters,
@@ -171,7 +173,8 @@ class NetworkPlanner {
   NetworkPlanner(uint16_t c, uint16_t h, uint16_t w, Network* network);
 
   /// Fills the derived fields of `layer` from its chosen ones (op, kernel,
-  /// stride, pad, groups, and out_c for dense and conv2d).
+  /// stride, pad, groups, and out_c for dense and conv2d). Context layers are
+  /// known to programs that link has_context() only.
   ///
   /// @retval kOk           `layer` is complete.
   /// @retval kBadArgument  A field is out of range for the input at hand, or a
@@ -198,6 +201,8 @@ class NetworkPlanner {
 
  private:
   PlanError derive(const Layer& chosen, Layer* layer);
+  template <bool with_context>
+  PlanError derive_layer(const Layer& chosen, Layer* layer);
 
   PlanError error_ = PlanError::kNone;
   uint16_t shape_[3];  // Of the current output.
@@ -207,6 +212,10 @@ class NetworkPlanner {
 /// Name used by recipes and reports, e.g. "conv2d"; never null.
 const char* to_string(LayerOp op);
 const char* to_string(LossOp op);
+
+/// Whether a layer of `network` is a context. Links the planner that knows of
+/// them, so that firmware without does not pay for it.
+bool has_context(const Network& network);
 
 /// Multiply-adds of one gradient of one example on a device: forward + weight
 /// gradient (of layers that adapt) + input gradient (above the first of those),

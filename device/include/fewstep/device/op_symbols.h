@@ -25,6 +25,7 @@ extern const fewstep_op fewstep_op_global_avg_pool;
 extern const fewstep_op fewstep_op_flatten;
 extern const fewstep_op fewstep_op_group_norm, fewstep_op_group_norm_f16;
 extern const fewstep_op fewstep_op_batch_norm, fewstep_op_batch_norm_f16;
+extern const fewstep_op fewstep_op_context, fewstep_op_context_f16;
 extern const fewstep_op fewstep_op_softmax_cross_entropy;
 extern const fewstep_op fewstep_op_mean_squared_error;
 extern const fewstep_op fewstep_op_sgd, fewstep_op_sgd_f16;

@@ -28,6 +28,7 @@ struct GlobalAvgPool;
 struct Flatten;
 struct GroupNorm;
 struct BatchNorm;
+struct Context;
 struct SoftmaxCrossEntropy;
 struct MeanSquaredError;
 struct Sgd;
@@ -64,6 +65,7 @@ FEWSTEP_LINKED(GlobalAvgPool,
 FEWSTEP_LINKED(Flatten, fewstep_op_flatten, fewstep_op_flatten);
 FEWSTEP_LINKED(GroupNorm, fewstep_op_group_norm, fewstep_op_group_norm_f16);
 FEWSTEP_LINKED(BatchNorm, fewstep_op_batch_norm, fewstep_op_batch_norm_f16);
+FEWSTEP_LINKED(Context, fewstep_op_context, fewstep_op_context_f16);
 FEWSTEP_LINKED(SoftmaxCrossEntropy,
                fewstep_op_softmax_cross_entropy,
                fewstep_op_softmax_cross_entropy);

@@ -56,7 +56,7 @@ struct TaskRecipe {
 /// One entry of network.layers. Fields that the operation lacks are zero.
 struct LayerRecipe {
   LayerOp op = LayerOp::kDense;
-  int outputs = 0;  ///< dense: units; conv2d: filters.
+  int outputs = 0;  ///< dense, context: units; conv2d: filters.
   int kernel = 0, stride = 0, pad = 0;
   int groups = 0;
 };
@@ -71,9 +71,10 @@ struct NetworkRecipe {
 /// Which layers the inner loop changes.
 enum class Adapt {
   kAll,
-  kHead,    ///< The last layer with parameters (ANIL).
-  kBody,    ///< All but that one (BOIL).
-  kLayers,  ///< Those named.
+  kHead,     ///< The last layer with parameters (ANIL).
+  kBody,     ///< All but that one (BOIL).
+  kContext,  ///< The context layers (CAVIA).
+  kLayers,   ///< Those named.
 };
 
 /// [inner]

@@ -166,8 +166,9 @@ struct RateNet {
           const uint32_t i = begin + j;
           return t + (kind == 0 ? grad[i] : T{theta(i)});
         });
+        // Of a context's second tensor, which is empty, it is 0.
         v[kind * s.n_tensors + tensor] =
-            sum / constant<T>(static_cast<float>(n));
+            sum / constant<T>(static_cast<float>(n != 0 ? n : 1));
       });
     });
     e.for_each(1, [&](uint32_t) { v[2 * s.n_tensors] = loss; });
