@@ -81,6 +81,8 @@ const KeyTable& keys() {
         "learn_beta",
         "learn_moments",
         "rms",
+        "rate_adaptation",
+        "rate_beta",
         "hidden",
         "decay"}},
       {"[outer]",

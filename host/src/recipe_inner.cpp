@@ -34,16 +34,51 @@ constexpr std::pair<const char*, Adapt> kAdapts[] = {
     {"body", Adapt::kBody},
     {"context", Adapt::kContext}};
 
+// Rates that change from step to step.
+void read_rate_adaptation(const TableReader& r, InnerRecipe* inner) {
+  inner->rate_adaptation = r.boolean("rate_adaptation", false);
+  if (!inner->rate_adaptation) {
+    if (r.has("rate_beta")) r.fail("rate_beta", "needs rate_adaptation = true");
+    return;
+  }
+  if (inner->rule != RuleOp::kMetaSgd) {
+    r.fail("rate_adaptation",
+           fmt::format("moves one rate a parameter along the product of that "
+                       "parameter's gradients; {} has no such rates: use rule "
+                       "= \"meta_sgd\"",
+                       to_string(inner->rule)));
+  }
+  if (inner->steps == 1) {
+    r.fail("rate_adaptation",
+           "changes rates from the second step on, by the gradients of two: "
+           "with steps = 1 nothing would change; use more steps, or leave it "
+           "out");
+  }
+  inner->rate_beta = r.real("rate_beta", 0.0, kAny, 1e-6);
+  if (static_cast<float>(inner->rate_beta) == 0.0F) {
+    r.fail("rate_beta",
+           "must be above 0: its cube root is what is learned, which has no "
+           "derivative there, so that no rate would ever change; leave "
+           "rate_adaptation out for that");
+  }
+}
+
 // What rules with state have besides, before learn_rate is looked at.
 void read_moments(const TableReader& r, InnerRecipe* inner) {
   const bool momentum = inner->rule == RuleOp::kMomentum;
   const bool adam = inner->rule == RuleOp::kAdam;
   for (const char* key : {"rate_layout", "learn_beta", "learn_moments"}) {
-    if (!momentum && !adam && r.has(key)) {
+    const bool of_rates =
+        inner->rate_adaptation && key == std::string("learn_beta");
+    if (!momentum && !adam && !of_rates && r.has(key)) {
       r.fail(key,
              fmt::format("{} has none of it; use rule = \"momentum\" or "
-                         "\"adam\"",
-                         to_string(inner->rule)));
+                         "\"adam\"{}",
+                         to_string(inner->rule),
+                         inner->rule == RuleOp::kMetaSgd &&
+                                 key == std::string("learn_beta")
+                             ? ", or rate_adaptation = true"
+                             : ""));
     }
   }
   if (r.has("beta") && !momentum) {
@@ -61,7 +96,7 @@ void read_moments(const TableReader& r, InnerRecipe* inner) {
   inner->rate_layout = r.choice("rate_layout",
                                 Choices<RateLayout>(kLayouts),
                                 std::optional(RateLayout::kScalar));
-  inner->learn_beta = r.boolean("learn_beta", false);
+  inner->learn_beta = r.boolean("learn_beta", inner->rate_adaptation);
   inner->learn_moments = r.boolean("learn_moments", false);
   constexpr double kMax = 0.9999;  // kMaxBeta
   inner->beta1 = r.real("beta", 0.0, kMax, 0.9);
@@ -165,6 +200,7 @@ void read_inner(const TableReader& r, Recipe* recipe) {
   inner->rule = r.choice("rule", Choices<RuleOp>(kRules));
   inner->steps = r.small("steps", 1, 1000, 1);
   inner->rate = r.real("rate", 0.0, kAny);
+  read_rate_adaptation(r, inner);
   read_moments(r, inner);
   read_learned(r, inner);
   const bool always =

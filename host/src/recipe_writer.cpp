@@ -97,7 +97,13 @@ std::string moment_lines(const InnerRecipe& inner) {
   switch (inner.rule) {
     case RuleOp::kSgd:
     case RuleOp::kLslr:
-    case RuleOp::kMetaSgd: return out;
+    case RuleOp::kOnlineMetaSgd: return out;
+    case RuleOp::kMetaSgd:
+      if (!inner.rate_adaptation) return out;
+      return fmt::format(
+          "rate_adaptation = true\nrate_beta = {}\nlearn_beta = {}\n",
+          number(inner.rate_beta),
+          inner.learn_beta);
     case RuleOp::kRateNet:
       return fmt::format(
           "hidden = {}\ndecay = {}\n", inner.hidden, inner.decay);

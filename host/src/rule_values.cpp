@@ -11,14 +11,15 @@
 namespace fewstep::host {
 namespace {
 
-// Where the parts of phi begin; rules without running means have rates only.
+// Where the parts of phi begin: rates, then scalars (gains, or
+// online_meta_sgd's root of beta), then moments; most rules have rates only.
 struct Parts {
-  uint32_t gains;
+  uint32_t scalars;
   uint32_t moments;
 
   Parts(const Rule& rule, const Network& network)
-      : gains(n_means(rule.op) != 0 ? n_rates(rule, network) : rule.n_phi),
-        moments(gains + n_means(rule.op)) {}
+      : scalars(n_scalars(rule.op) != 0 ? n_rates(rule, network) : rule.n_phi),
+        moments(scalars + n_scalars(rule.op)) {}
 };
 
 // Of the streams of Purpose::kInitialization, those of layers are below.
@@ -82,8 +83,11 @@ int digit_of_eps(double eps) {
 }
 
 Rule build_rule(const InnerRecipe& inner, const Network& network) {
+  const RuleOp op = inner.rate_adaptation ? RuleOp::kOnlineMetaSgd : inner.rule;
   RuleOptions options;
-  if (n_means(inner.rule) != 0) {
+  if (op == RuleOp::kOnlineMetaSgd) {
+    options = online_options();
+  } else if (n_means(inner.rule) != 0) {
     const int digit = inner.rule == RuleOp::kAdam ? digit_of_eps(inner.eps) : 0;
     options = mean_options(
         inner.rate_layout, inner.learn_moments, static_cast<uint8_t>(digit));
@@ -92,8 +96,8 @@ Rule build_rule(const InnerRecipe& inner, const Network& network) {
   } else if (inner.rule == RuleOp::kLstm) {
     options = lstm_options(static_cast<uint8_t>(inner.hidden));
   }
-  Rule rule = make_rule(
-      inner.rule, static_cast<uint16_t>(inner.steps), network, options);
+  Rule rule =
+      make_rule(op, static_cast<uint16_t>(inner.steps), network, options);
   rule.weight_decay = static_cast<float>(inner.weight_decay);
   rule.clip_norm = static_cast<float>(inner.clip_norm);
   return rule;
@@ -113,10 +117,13 @@ std::vector<float> initial_phi(const InnerRecipe& inner,
   }
   const Parts parts(rule, network);
   std::vector<float> phi(rule.n_phi, 0.0F);
-  std::fill_n(phi.begin(), parts.gains, rate);
+  std::fill_n(phi.begin(), parts.scalars, rate);
+  if (rule.op == RuleOp::kOnlineMetaSgd) {
+    phi[parts.scalars] = exp(log(static_cast<float>(inner.rate_beta)) / 3.0F);
+  }
   const double betas[] = {inner.beta1, inner.beta2};
-  for (uint32_t j = 0; j < parts.moments - parts.gains; ++j) {
-    phi[parts.gains + j] = static_cast<float>(1.0 - betas[j]);
+  for (uint32_t j = 0; j < n_means(rule.op); ++j) {
+    phi[parts.scalars + j] = static_cast<float>(1.0 - betas[j]);
   }
   if (rule.op == RuleOp::kAdam && rule.options.learned_moments()) {
     std::fill(phi.end() - std::ptrdiff_t{network.n_adapted},
@@ -136,18 +143,19 @@ void freeze_phi(const InnerRecipe& inner,
                 const Network& network,
                 std::vector<float>* d_phi) {
   const Parts parts(rule, network);
-  const auto gains = d_phi->begin() + std::ptrdiff_t{parts.gains};
+  const auto scalars = d_phi->begin() + std::ptrdiff_t{parts.scalars};
   const auto moments = d_phi->begin() + std::ptrdiff_t{parts.moments};
-  if (!inner.learn_rate) std::fill(d_phi->begin(), gains, 0.0F);
-  if (!inner.learn_beta) std::fill(gains, moments, 0.0F);
+  if (!inner.learn_rate) std::fill(d_phi->begin(), scalars, 0.0F);
+  if (!inner.learn_beta) std::fill(scalars, moments, 0.0F);
 }
 
 void project_phi(const Rule& rule,
                  const Network& network,
                  std::vector<float>* phi) {
   const Parts parts(rule, network);
-  for (uint32_t j = parts.gains; j < parts.moments; ++j) {
-    (*phi)[j] = std::clamp((*phi)[j], kMinGain, 1.0F);
+  for (uint32_t j = 0; j < n_means(rule.op); ++j) {
+    float& gain = (*phi)[parts.scalars + j];
+    gain = std::clamp(gain, kMinGain, 1.0F);
   }
 }
 

@@ -132,6 +132,7 @@ const char* to_string(RuleOp op) {
     case RuleOp::kAdam: return "adam";
     case RuleOp::kRateNet: return "rate_net";
     case RuleOp::kLstm: return "lstm";
+    case RuleOp::kOnlineMetaSgd: return "online_meta_sgd";
   }
   return "unknown rule";
 }

@@ -25,12 +25,14 @@ class SessionState : public ::testing::TestWithParam<NamedCapsule> {
     return small;
   }
 };
-INSTANTIATE_TEST_SUITE_P(Device,
-                         SessionState,
-                         ::testing::Values(NamedCapsule{"momentum",
-                                                        small_momentum},
-                                           NamedCapsule{"adam", small_adam}),
-                         kCapsuleName);
+INSTANTIATE_TEST_SUITE_P(
+    Device,
+    SessionState,
+    ::testing::Values(NamedCapsule{"momentum", small_momentum},
+                      NamedCapsule{"adam", small_adam},
+                      NamedCapsule{"lstm", small_lstm},
+                      NamedCapsule{"online", small_online}),
+    kCapsuleName);
 
 std::vector<float> parameters(const Session& s) {
   std::vector<float> theta;

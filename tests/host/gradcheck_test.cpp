@@ -276,9 +276,10 @@ struct FaultyOps {
     if (fault == Fault::kNoStateBar) {
       std::fill_n(c.state_bar, n_state, constant<T>(0.0F));
     }
-    const bool means = n_means(c.rule->op) != 0;
-    const uint32_t gains = means ? n_rates(*c.rule, *c.network) : c.rule->n_phi;
-    const uint32_t moments = gains + n_means(c.rule->op);
+    const uint32_t n_gains = n_scalars(c.rule->op);
+    const uint32_t gains =
+        n_gains != 0 ? n_rates(*c.rule, *c.network) : c.rule->n_phi;
+    const uint32_t moments = gains + n_gains;
     const auto drop = [&](Fault dropped, uint32_t begin, uint32_t end) {
       if (fault != dropped) return;
       std::copy_n(before.begin() + begin, end - begin, c.phi_bar + begin);

@@ -82,6 +82,8 @@ TEST(RuleRecipe, SurvivesWritingAndReading) {
         std::string("rule = \"adam\"\neps = 1e-15\nlearn_beta = true\n"),
         std::string("rule = \"rate_net\"\nhidden = 5\ndecay = true\n"),
         std::string("rule = \"lstm\"\nsteps = 2\nhidden = 6\n"),
+        std::string("rule = \"meta_sgd\"\nsteps = 2\nrate_adaptation = true\n"
+                    "rate_beta = 0.125\nlearn_beta = false\n"),
         std::string("rule = \"momentum\"\nsteps = 3\nbeta = 0.3\n"
                     "rate_layout = \"parameter\"\nlearn_moments = true\n")}) {
     const std::string once = to_toml(recipe_of(inner));
@@ -118,6 +120,32 @@ TEST(RuleRecipe, RefusesWhatMakesNoSense) {
   EXPECT_EQ(error_of("rule = \"momentum\"\nlearn_moments = true"), "accepted");
   EXPECT_THAT(error_of(s + "hidden = 4"),
               HasSubstr("inner.hidden: meta_sgd has no hidden units"));
+  const std::string online = "rate_adaptation = true\n";
+  for (const char* rule :
+       {"sgd", "lslr", "momentum", "adam", "rate_net", "lstm"}) {
+    EXPECT_THAT(
+        error_of("rule = \"" + std::string(rule) + "\"\nsteps = 2\n" + online),
+        HasSubstr("inner.rate_adaptation: moves one rate a parameter along "
+                  "the product of that parameter's gradients; " +
+                  std::string(rule) +
+                  " has no such rates: use rule = "
+                  "\"meta_sgd\""));
+  }
+  EXPECT_THAT(error_of(s + online),
+              HasSubstr("inner.rate_adaptation: changes rates from the second "
+                        "step on, by the gradients of two: with steps = 1"));
+  EXPECT_THAT(error_of(s + "steps = 2\nrate_beta = 0.5"),
+              HasSubstr("inner.rate_beta: needs rate_adaptation = true"));
+  EXPECT_THAT(error_of(s + "steps = 2\nrate_beta = 0\n" + online),
+              HasSubstr("inner.rate_beta: must be above 0: its cube root"));
+  EXPECT_EQ(error_of(s + "steps = 2\nlearn_beta = false\n" + online),
+            "accepted");
+  EXPECT_THAT(error_of(s + "steps = 2\nlearn_rate = false\n" + online),
+              HasSubstr("meta_sgd always learns its rates"));
+  EXPECT_THAT(error_of(s + "steps = 0"),
+              HasSubstr("inner.steps: must be an integer from 1"));
+  EXPECT_THAT(error_of(s + "steps = 2\nlearn_beta = true"),
+              HasSubstr("or rate_adaptation = true"));
   EXPECT_THAT(error_of("rule = \"lstm\"\ndecay = true"),
               HasSubstr("inner.decay: is a second output of rule"));
   EXPECT_THAT(error_of("rule = \"lstm\"\nhidden = 21"),
@@ -147,6 +175,37 @@ TEST(RuleValues, StartAsTheRecipeSays) {
   const Rule momentum = build_rule(one.inner, planned.network);
   EXPECT_EQ(initial_phi(one.inner, one.seed, momentum, planned.network),
             (std::vector<float>{0.5F, 0.25F}));
+}
+
+TEST(RuleValues, RateAdaptationHasRatesAndBeta) {
+  for (const bool learned : {true, false}) {
+    const Recipe recipe = recipe_of(
+        std::string("rule = \"meta_sgd\"\nsteps = 2\nrate_adaptation = true\n"
+                    "rate_beta = 0.125\nlearn_beta = ") +
+        (learned ? "true" : "false"));
+    const PlannedNetwork planned = build_network(recipe);
+    const Rule rule = build_rule(recipe.inner, planned.network);
+    EXPECT_EQ(rule.op, RuleOp::kOnlineMetaSgd);
+    EXPECT_EQ(rule.n_state_per_param, 2U);
+    std::vector<float> expected(7, 0.5F);
+    std::vector<float> phi =
+        initial_phi(recipe.inner, recipe.seed, rule, planned.network);
+    EXPECT_NEAR(phi.back(), 0.5F, 1e-6F);  // The cube root of 0.125.
+    phi.pop_back();
+    EXPECT_EQ(phi, expected);
+    std::vector<float> d_phi(8, 1.0F);
+    freeze_phi(recipe.inner, rule, planned.network, &d_phi);
+    expected.assign(7, 1.0F);
+    expected.push_back(learned ? 1.0F : 0.0F);
+    EXPECT_EQ(d_phi, expected);
+    // Of either sign and any size.
+    phi.assign(8, -2.0F);
+    project_phi(rule, planned.network, &phi);
+    EXPECT_EQ(phi, std::vector<float>(8, -2.0F));
+  }
+  EXPECT_TRUE(recipe_of("rule = \"meta_sgd\"\nsteps = 2\n"
+                        "rate_adaptation = true")
+                  .inner.learn_beta);
 }
 
 TEST(RuleValues, WhatIsNotLearnedStaysAndBetasStayInRange) {

@@ -371,6 +371,7 @@ INSTANTIATE_TEST_SUITE_P(
                       NamedCapsule{"regressor", small_regressor},
                       NamedCapsule{"momentum", small_momentum},
                       NamedCapsule{"adam", small_adam},
+                      NamedCapsule{"online", small_online},
                       NamedCapsule{"rate_net", small_rate_net},
                       NamedCapsule{"lstm", small_lstm},
                       NamedCapsule{"batch_norm", small_batch_norm},

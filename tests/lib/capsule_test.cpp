@@ -119,6 +119,7 @@ TEST(Capsule, DecodesAndEncodesToTheSameBytes) {
                     small_momentum,
                     small_adam,
                     small_context,
+                    small_online,
                     smallest_capsule}) {
     const CapsuleBytes file = encode_capsule(make().contents);
     Capsule c;
@@ -509,6 +510,9 @@ TEST(Capsule, OptionsAreThoseOfTheRule) {
            Choice{"adam's unknown bit", small_adam, 0x80e, kBad},
            Choice{"too small an eps", small_adam, 0x1006, kBad},
            Choice{"an option of meta_sgd", small_classifier, 0x02, kBad},
+           Choice{"online as it is", small_online, 0x02, Status::kOk},
+           Choice{"online at another layout", small_online, 0x00, kBad},
+           Choice{"online with moments", small_online, 0x06, kBad},
        }) {
     Sections sections = take_apart(encode_capsule(c.make().contents));
     sections[kRule].set<uint16_t>(6, c.options);

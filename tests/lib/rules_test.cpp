@@ -135,6 +135,9 @@ struct PlainState {
         m(net.n_params),
         v(net.n_params),
         phi(values.begin(), values.end()) {
+    if (rule.op == RuleOp::kOnlineMetaSgd) {
+      for (uint32_t i = 0; i < network.n_params; ++i) v[i] = phi[i];
+    }
     if (!rule.options.learned_moments()) return;
     const size_t at = n_rates(rule, network) + rule.n_state_per_param;
     for (uint32_t i = 0; i < network.n_params; ++i) {
@@ -147,6 +150,11 @@ struct PlainState {
   double step(uint32_t k, uint32_t i, double theta, double g) {
     const double rate = phi[rate_index(rule, network, i, k)];
     const double* const gain = &phi[n_rates(rule, network)];
+    if (rule.op == RuleOp::kOnlineMetaSgd) {  // m: g_{k-1}; v: the rates.
+      if (k != 0) v[i] += std::pow(gain[0], 3) * m[i] * g;
+      m[i] = g;
+      return theta - v[i] * g;
+    }
     const double beta1 = 1.0 - gain[0];
     m[i] = beta1 * m[i] + (1.0 - beta1) * g;
     if (rule.op == RuleOp::kMomentum) return theta - rate * m[i];
@@ -200,7 +208,7 @@ TEST_P(StateRules, StepsAreTheirFormulas) {
       theta[i] = next[i];
       if (last) continue;
       EXPECT_NEAR(state[i], plain.m[i], 1e-6);
-      if (rule.op == RuleOp::kAdam) {
+      if (rule.n_state_per_param == 2) {
         EXPECT_NEAR(state[n + i], plain.v[i], 1e-6);
       }
     }
@@ -336,6 +344,8 @@ TEST(Rule, SizesFollowTheLayout) {
   EXPECT_EQ(sizes(RuleOp::kAdam, scalar), Sizes(3, 2));
   EXPECT_EQ(sizes(RuleOp::kAdam, steps), Sizes(14, 2));
   EXPECT_EQ(sizes(RuleOp::kAdam, each), Sizes(3 * p + 2, 2));
+  EXPECT_EQ(sizes(RuleOp::kOnlineMetaSgd, online_options()), Sizes(p + 1, 2));
+  EXPECT_EQ(sizes(RuleOp::kOnlineMetaSgd, scalar).first, 0U);
 }
 
 // What a forged capsule may ask for: no length wraps around to a small one.

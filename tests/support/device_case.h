@@ -80,6 +80,7 @@ inline const auto kDeviceCapsules =
                       NamedCapsule{"decay", small_decay},
                       NamedCapsule{"adam_ends", small_adam_ends},
                       NamedCapsule{"context", small_context},
+                      NamedCapsule{"online", small_online},
                       NamedCapsule{"rate_net", small_rate_net},
                       NamedCapsule{"lstm", small_lstm});
 

@@ -267,6 +267,21 @@ inline SmallCapsule small_adam_ends() {
   return small;
 }
 
+/// State of two values a parameter, of which one is its rate, in log8.
+inline SmallCapsule small_online() {
+  SmallCapsule small = make_small_capsule({3, 1, 1},
+                                          {{.op = LayerOp::kDense, .out_c = 4},
+                                           {.op = LayerOp::kTanh},
+                                           {.op = LayerOp::kDense, .out_c = 3}},
+                                          LossOp::kSoftmaxCrossEntropy,
+                                          RuleOp::kOnlineMetaSgd,
+                                          3,
+                                          online_options());
+  small.contents.rate_storage = Storage::kLog8;
+  add_golden(small, 3, 2);
+  return small;
+}
+
 /// A rule with scratch memory, as f16.
 inline SmallCapsule small_rate_net() {
   SmallCapsule small = make_small_capsule({2, 1, 1},

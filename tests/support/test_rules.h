@@ -59,6 +59,7 @@ inline constexpr TestRule kStateRules[] = {
     {"adam_parameter",
      RuleOp::kAdam,
      mean_options(RateLayout::kParameter, true, kTestEps)},
+    {"online_meta_sgd", RuleOp::kOnlineMetaSgd, online_options()},
 };
 inline constexpr TestRule kLearnedRules[] = {
     {"rate_net", RuleOp::kRateNet, rate_net_options(3, false), 4},
@@ -78,6 +79,7 @@ inline constexpr TestRule kTestRules[] = {
     kLearnedRules[0],
     kLearnedRules[1],
     kLearnedRules[2],
+    kStateRules[6],
 };
 
 /// For INSTANTIATE_TEST_SUITE_P.

@@ -14,13 +14,15 @@
 #include "fewstep/rules/adam.h"
 #include "fewstep/rules/lstm.h"
 #include "fewstep/rules/momentum.h"
+#include "fewstep/rules/online_meta_sgd.h"
 #include "fewstep/rules/rate_net.h"
 #include "fewstep/rules/sgd.h"
 
 namespace fewstep {
 
 using AllLosses = OpList<SoftmaxCrossEntropy, MeanSquaredError>;
-using AllRules = OpList<Sgd, Lslr, MetaSgd, Momentum, Adam, RateNet, Lstm>;
+using AllRules =
+    OpList<Sgd, Lslr, MetaSgd, Momentum, Adam, RateNet, Lstm, OnlineMetaSgd>;
 
 /// Everything fewstep has.
 using AllOps = StaticOps<AllLayers, AllLosses, AllRules>;

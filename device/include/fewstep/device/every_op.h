@@ -31,6 +31,7 @@ using EveryOp = OpsF16<Dense,
                        Adam,
                        RateNet,
                        Lstm,
+                       OnlineMetaSgd,
                        StepOptions>;
 
 }  // namespace fewstep

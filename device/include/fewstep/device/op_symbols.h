@@ -37,6 +37,8 @@ extern const fewstep_op fewstep_op_adam, fewstep_op_adam_f16;
 extern const fewstep_op fewstep_op_step_options;
 extern const fewstep_op fewstep_op_rate_net, fewstep_op_rate_net_f16;
 extern const fewstep_op fewstep_op_lstm, fewstep_op_lstm_f16;
+extern const fewstep_op fewstep_op_online_meta_sgd;
+extern const fewstep_op fewstep_op_online_meta_sgd_f16;
 
 #ifdef __cplusplus
 }

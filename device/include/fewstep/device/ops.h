@@ -40,6 +40,7 @@ struct Adam;
 struct StepOptions;
 struct RateNet;
 struct Lstm;
+struct OnlineMetaSgd;
 
 using Mse = MeanSquaredError;
 
@@ -80,6 +81,9 @@ FEWSTEP_LINKED(Adam, fewstep_op_adam, fewstep_op_adam_f16);
 FEWSTEP_LINKED(StepOptions, fewstep_op_step_options, fewstep_op_step_options);
 FEWSTEP_LINKED(RateNet, fewstep_op_rate_net, fewstep_op_rate_net_f16);
 FEWSTEP_LINKED(Lstm, fewstep_op_lstm, fewstep_op_lstm_f16);
+FEWSTEP_LINKED(OnlineMetaSgd,
+               fewstep_op_online_meta_sgd,
+               fewstep_op_online_meta_sgd_f16);
 #undef FEWSTEP_LINKED
 
 /// A null-terminated list of operations, for f32 initializations.

@@ -98,6 +98,10 @@ struct InnerRecipe {
   bool learn_moments = false;  ///< Initial moments are learned.
   double rms = 1.0;            ///< adam: initial sqrt(v_0) with learn_moments.
 
+  // meta_sgd
+  bool rate_adaptation = false;  ///< Rates change from step to step.
+  double rate_beta = 1e-6;       ///< Its beta; with learn_beta learned.
+
   // rate_net, lstm
   int hidden = 8;      ///< Hidden units.
   bool decay = false;  ///< rate_net: sets decays too.

@@ -2,8 +2,8 @@
 // of them the outer loop moves.
 //
 // phi is what checkpoints and NPZ files call `rate`: rates, then for rules with
-// state the gains 1 - beta, then with learned moments m_0 and adam's s_0
-// (rules/rule.h).
+// state the gains 1 - beta, then with learned moments m_0 and adam's s_0; with
+// rate adaptation the rates, then beta's cube root (rules/rule.h).
 //
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
@@ -26,11 +26,12 @@ constexpr float kMinGain = 1e-4F;
 /// The rule of a recipe.
 Rule build_rule(const InnerRecipe& inner, const Network& network);
 
-/// phi as training starts: rates at `rate`, gains at 1 - beta, m_0 = 0 and
-/// s_0 = `rms`. A rate_net starts as lslr: its last layer is 0, the hidden ones
-/// He-normal, decays 0. An lstm's weights are normal with deviation 0.1, but
-/// for what makes its first steps go against the gradient, `rate` long: forget
-/// biases are 1, the first unit's candidate is sign g, and it is the direction.
+/// phi as training starts: rates at `rate`, gains at 1 - beta, rate
+/// adaptation's beta at `rate_beta` (its cube root), m_0 = 0 and s_0 = `rms`. A
+/// rate_net starts as lslr: its last layer is 0, the hidden ones He-normal,
+/// decays 0. An lstm's weights are normal with deviation 0.1, but for what
+/// makes its first steps go against the gradient, `rate` long: forget biases
+/// are 1, the first unit's candidate is sign g, and it is the direction.
 std::vector<float> initial_phi(const InnerRecipe& inner,
                                uint64_t seed,
                                const Rule& rule,

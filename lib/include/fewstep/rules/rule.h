@@ -33,6 +33,7 @@ enum class RuleOp : uint8_t {
   kAdam = 5,      ///< theta - alpha m / sqrt(v), running means of g and g^2.
   kRateNet = 6,   ///< Rates from a small network of the task's statistics.
   kLstm = 7,      ///< Steps from an LSTM of each parameter's gradient.
+  kOnlineMetaSgd = 8,  ///< kMetaSgd with rates that change from step to step.
 };
 
 /// Which parameters share a rate, where phi starts with rates.
@@ -51,7 +52,7 @@ struct RuleOptions {
   FEWSTEP_HD constexpr bool per_step() const { return (bits & kPerStep) != 0; }
   /// rate_net: sets decays too.
   FEWSTEP_HD constexpr bool decay() const { return (bits & kDecay) != 0; }
-  /// momentum, adam.
+  /// momentum, adam, online_meta_sgd.
   FEWSTEP_HD constexpr RateLayout layout() const {
     return static_cast<RateLayout>(bits & 3U);
   }
@@ -80,6 +81,11 @@ FEWSTEP_HD constexpr RuleOptions mean_options(RateLayout layout,
       (layout == RateLayout::kTensorStep ? RuleOptions::kPerStep : 0U) |
       eps_digit * 256U;
   return {static_cast<uint16_t>(bits)};
+}
+
+/// The options of an online_meta_sgd: that phi starts with a rate a parameter.
+FEWSTEP_HD constexpr RuleOptions online_options() {
+  return mean_options(RateLayout::kParameter, false);
 }
 
 /// The options of a rate_net.
@@ -128,7 +134,8 @@ FEWSTEP_HD constexpr uint32_t n_rates(RateLayout layout,
   }
   return 1;
 }
-/// The same of a momentum or adam; there the gains of the means follow.
+/// The same of a momentum or adam, where the gains of the means follow, or an
+/// online_meta_sgd, where beta's cube root does.
 FEWSTEP_HD constexpr uint32_t n_rates(const Rule& rule,
                                       const Network& network) {
   return n_rates(rule.options.layout(), rule.steps, network);
@@ -137,6 +144,11 @@ FEWSTEP_HD constexpr uint32_t n_rates(const Rule& rule,
 /// Running means of a rule.
 FEWSTEP_HD constexpr uint32_t n_means(RuleOp op) {
   return op == RuleOp::kMomentum ? 1 : op == RuleOp::kAdam ? 2 : 0;
+}
+
+/// Learned scalars behind the rates: gains, or the cube root of beta.
+FEWSTEP_HD constexpr uint32_t n_scalars(RuleOp op) {
+  return op == RuleOp::kOnlineMetaSgd ? 1 : n_means(op);
 }
 
 /// The rate_net of a rule.
@@ -188,6 +200,11 @@ FEWSTEP_HD constexpr Rule make_rule(RuleOp op,
       rule.n_state_per_param = static_cast<uint16_t>(n);
       break;
     }
+    case RuleOp::kOnlineMetaSgd:
+      if (options.bits != online_options().bits) break;
+      rule.n_phi = network.n_adapted + 1;
+      rule.n_state_per_param = 2;
+      break;
     case RuleOp::kRateNet: {
       const RuleOptions same = rate_net_options(
           static_cast<uint8_t>(options.hidden()), options.decay());
@@ -236,7 +253,8 @@ FEWSTEP_HD constexpr bool uses_loss(RuleOp op) {
     case RuleOp::kLslr:
     case RuleOp::kMetaSgd:
     case RuleOp::kMomentum:
-    case RuleOp::kAdam: return false;
+    case RuleOp::kAdam:
+    case RuleOp::kOnlineMetaSgd: return false;
     case RuleOp::kRateNet:
     case RuleOp::kLstm: return true;
   }
