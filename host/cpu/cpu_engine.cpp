@@ -19,7 +19,10 @@ constexpr uint32_t kWidth = static_cast<uint32_t>(kLanes);
 // packing a task's parameters has to pay, which takes some hundred
 // multiply-adds on each (dense layers on few examples have too few).
 std::optional<ChannelNetwork> choose_channels(const EngineConfig& config) {
-  if (config.layout == LaneLayout::kTasks) return std::nullopt;
+  // Masks are laid out by task.
+  if (config.layout == LaneLayout::kTasks || config.dropout != 0.0F) {
+    return std::nullopt;
+  }
   const Network& network = *config.network;
   std::optional<ChannelNetwork> channels = ChannelNetwork::make(network);
   if (config.layout == LaneLayout::kChannels) return channels;

@@ -3,11 +3,21 @@
 #include <algorithm>
 #include <cstring>
 
+#include "fewstep/host/dropout.h"
 #include "lane_batch.h"
 #include "lane_ops.h"
 #include "solver.h"
 
 namespace fewstep::host {
+
+template <>
+struct MaskLanes<Lanes> {
+  static constexpr uint32_t kCount = kLanes;
+  static void set(Lanes* at, uint32_t l, float value) {
+    set_lane(at, static_cast<int>(l), value);
+  }
+};
+
 namespace {
 
 constexpr uint32_t kWidth = static_cast<uint32_t>(kLanes);
@@ -20,7 +30,11 @@ class TaskSolver : public Solver {
                   *config.rule,
                   config.objective,
                   tile_of(shape().n_support),
-                  tile_of(shape().n_query)) {
+                  tile_of(shape().n_query)),
+        ops_(LaneOps(),
+             *config.network,
+             config.dropout,
+             std::max(shape().n_support, shape().n_query)) {
     support_.resize(shape(), shape().n_support);
     query_.resize(shape(), shape().n_query);
   }
@@ -34,8 +48,9 @@ class TaskSolver : public Solver {
                      const TaskRange& tasks,
                      Group* group) override {
     load(tasks);
+    drop(tasks);
     gradient_.run(SerialExecutor(),
-                  LaneOps(),
+                  ops_,
                   SharedView<Lanes>{theta},
                   SharedView<Lanes>{phi},
                   support_.batch(shape().n_support),
@@ -52,8 +67,9 @@ class TaskSolver : public Solver {
                 const TaskRange& tasks,
                 TaskScores* scores) override {
     load(tasks);
+    ops_.draw_nothing();
     gradient_.adapt(SerialExecutor(),
-                    LaneOps(),
+                    ops_,
                     SharedView<Lanes>{theta},
                     SharedView<Lanes>{phi},
                     support_.batch(shape().n_support));
@@ -93,6 +109,17 @@ class TaskSolver : public Solver {
       support_.set(at, e.support_x, e.support_labels, e.support_targets);
       query_.set(at, e.query_x, e.query_labels, e.query_targets);
     }
+  }
+
+  // Dropout of the tasks; lanes past the last one repeat it.
+  void drop(const TaskRange& tasks) {
+    if (config_.dropout == 0.0F) return;
+    streams_.clear();
+    for (uint32_t l = 0; l < kWidth; ++l) {
+      const uint32_t t = std::min(tasks.first + l, tasks.n_tasks - 1);
+      streams_.push_back({config_.seed, tasks.iteration, t});
+    }
+    ops_.draw_for(streams_);
   }
 
   // Query loss at theta_K; adds the queries each lane has right, if classes.
@@ -135,6 +162,8 @@ class TaskSolver : public Solver {
 
   EngineConfig config_;
   MetaGradient<Lanes> gradient_;
+  DropoutOps<LaneOps, Lanes> ops_;
+  std::vector<DropoutStream> streams_;
   LaneSet support_, query_;
   Episode episode_;
 };

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "../cpu/worker_pool.h"
+#include "fewstep/host/error.h"
 #include "fewstep/numerics/real.h"
 
 namespace fewstep::host {
@@ -421,6 +422,11 @@ class GpuEngine : public Engine {
 
 std::unique_ptr<Engine> make_gpu_engine(const EngineConfig& config,
                                         DeviceFactory make_device) {
+  if (config.dropout != 0.0F) {
+    throw Error(Exit::kUsage,
+                "--engine cuda: has no dropout: its masks are drawn beside the "
+                "CPU's kernels; use --engine cpu, or outer.dropout = 0");
+  }
   return std::make_unique<GpuEngine>(config, std::move(make_device));
 }
 

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "fewstep/host/dropout.h"
 #include "fewstep/host/error.h"
 #include "fewstep/host/file.h"
 #include "fewstep/host/network_builder.h"
@@ -99,6 +100,7 @@ const KeyTable& keys() {
         "order_annealing",
         "clip_norm",
         "weight_decay",
+        "dropout",
         "betas",
         "eps"}},
       {"[capsule]",
@@ -369,6 +371,12 @@ void check_whole(const Recipe& recipe) {
            fmt::format("{} looks at all tensors at once: the layers that adapt "
                        "must follow one another",
                        to_string(recipe.inner.rule)));
+  }
+  if (recipe.outer.dropout != 0.0 && DropoutPlan(network).n_numbers() == 0) {
+    refuse(recipe,
+           "outer.dropout",
+           "there is nothing to leave out: the network has no relu or tanh "
+           "below another layer");
   }
   const TaskRecipe& task = recipe.task;
   const bool classes = network.loss == LossOp::kSoftmaxCrossEntropy;

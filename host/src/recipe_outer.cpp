@@ -88,6 +88,21 @@ void read_order_annealing(const TableReader& r, Recipe* recipe) {
   }
 }
 
+void read_dropout(const TableReader& r, Recipe* recipe) {
+  const double rate = r.real("dropout", 0.0, kAny, 0.0);
+  if (!(static_cast<float>(rate) < 1.0F)) {
+    r.fail("dropout",
+           fmt::format("is the share of activations left out while training: "
+                       "{} would leave none in; give a number from 0 to below "
+                       "1, such as 0.1",
+                       rate));
+  }
+  if (rate != 0.0 && static_cast<float>(rate) == 0.0F) {
+    r.fail("dropout", "is smaller than the smallest float: use 0 for none");
+  }
+  recipe->outer.dropout = rate;
+}
+
 }  // namespace
 
 void read_outer(const TableReader& r, Recipe* recipe) {
@@ -123,6 +138,7 @@ void read_outer(const TableReader& r, Recipe* recipe) {
     }
   }
   outer->weight_decay = r.real("weight_decay", 0.0, kAny, 0.0);
+  read_dropout(r, recipe);
   outer->method = r.choice("method",
                            Choices<OuterMethod>(kMethods),
                            std::optional(OuterMethod::kGradient));

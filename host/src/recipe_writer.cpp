@@ -195,11 +195,13 @@ std::string to_toml(const Recipe& recipe) {
     out += fmt::format("multi_step_iterations = {}\n",
                        outer.multi_step_iterations);
   }
-  out +=
-      fmt::format("order_annealing = {}\nclip_norm = {}\nweight_decay = {}\n",
-                  outer.order_annealing,
-                  number(outer.clip_norm),
-                  number(outer.weight_decay));
+  out += fmt::format(
+      "order_annealing = {}\nclip_norm = {}\nweight_decay = {}\n"
+      "dropout = {}\n",
+      outer.order_annealing,
+      number(outer.clip_norm),
+      number(outer.weight_decay),
+      number(outer.dropout));
   if (outer.optimizer == OuterOptimizer::kAdam) {
     out += fmt::format("betas = [{}, {}]\neps = {}\n",
                        number(outer.beta1),

@@ -163,6 +163,7 @@ class Run {
     config.seed = recipe_.seed;
     config.n_threads = static_cast<uint32_t>(recipe_.run.threads);
     config.n_tasks = static_cast<uint32_t>(recipe_.outer.tasks);
+    config.dropout = static_cast<float>(recipe_.outer.dropout);
     return config;
   }
 

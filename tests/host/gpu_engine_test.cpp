@@ -19,6 +19,7 @@
 #include "fewstep/host/error.h"
 #include "fewstep/host/optimizer.h"
 #include "support/engine_problem.h"
+#include "support/expect_error.h"
 #include "support/host_device.h"
 #include "support/shuffled_executor.h"
 #include "support/step_choices.h"
@@ -397,6 +398,15 @@ TEST(CudaPlan, PlacesPartsApart) {
 TEST(CudaPlan, KnowsDevicesByName) {
   EXPECT_EQ(host::known_device("h200").compute, 90U);
   EXPECT_THROW(host::known_device("h2000"), host::Error);
+}
+
+TEST(GpuEngine, RefusesDropout) {
+  const Problem s(zoo()[1], LossOp::kMeanSquaredError, kTestRules[0], 1);
+  host::EngineConfig config = s.config(1);
+  config.dropout = 0.25F;
+  expect_error([&] { host::make_gpu_engine(config, nullptr); },
+               host::Exit::kUsage,
+               {"--engine cuda: has no dropout", "--engine cpu"});
 }
 
 }  // namespace

@@ -47,6 +47,7 @@ host::Exit run_gradcheck(const Arguments& arguments) {
   host::GradcheckOptions options = arguments.options;
   options.steps = static_cast<uint32_t>(recipe.inner.steps);
   options.seed = recipe.seed;
+  options.dropout = static_cast<float>(recipe.outer.dropout);
   host::Objective objective;
   host::scheduled_objective(recipe, 0, &objective);
   options.step_weights = objective.step_weights;

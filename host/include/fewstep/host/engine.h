@@ -37,6 +37,8 @@ struct EngineConfig {
   /// Tasks of an iteration, as far as known: what a GPU's memory is planned
   /// for. CUDA engine.
   uint32_t n_tasks = 1;
+  /// p of dropout.h, in meta_gradient() only. CPU engine.
+  float dropout = 0.0F;
 };
 
 /// Outcome of one meta-gradient.

@@ -28,6 +28,7 @@ struct GradcheckOptions {
   uint32_t n_coordinates = 200;
   /// w_0 .. w_K of the query losses (Objective); empty: the last one's only.
   std::vector<float> step_weights;
+  float dropout = 0.0F;  ///< p of dropout.h; masks are those of `seed`.
 };
 
 /// One comparison of numbers a (the sweep's) and n (the check's) as vectors:

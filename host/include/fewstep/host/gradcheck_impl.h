@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "fewstep/executor/serial.h"
+#include "fewstep/host/dropout.h"
 #include "fewstep/host/gradcheck.h"
 #include "fewstep/host/meta_gradient.h"
 #include "fewstep/host/philox.h"
@@ -62,9 +63,10 @@ struct CheckedEpisode {
 
 /// Query loss after `steps` steps from theta at number type T, or, given
 /// weights w_0 .. w_K, the sum over k of w_k times the query loss at theta_k.
-/// Every g_k and loss_k passes through `edit` before the rule sees it.
+/// Every g_k and loss_k passes through `edit` before the rule sees it. `ops` is
+/// a DropoutOps.
 template <class T, class Ops, class X, class Edit>
-T loss_after_adaptation(const Ops& ops,
+T loss_after_adaptation(Ops& ops,
                         const Network& network,
                         const Rule& rule,
                         uint32_t steps,
@@ -90,7 +92,8 @@ T loss_after_adaptation(const Ops& ops,
   std::vector<T> grad(theta.size()), from(at.size()), next(at.size());
   std::vector<T> state(at.size() * rule.n_state_per_param, zero);
   std::vector<T> scratch(rule.n_scratch);
-  const auto query_loss = [&] {
+  const auto query_loss = [&](uint32_t k) {
+    ops.start({true, k}, episode.query_x.data());
     mean_loss(e,
               ops,
               network,
@@ -102,9 +105,10 @@ T loss_after_adaptation(const Ops& ops,
   T total = constant<T>(0.0F);
   for (uint32_t k = 0; k < steps; ++k) {
     if (!weights.empty()) {
-      total = total + constant<T>(weights[k]) * query_loss();
+      total = total + constant<T>(weights[k]) * query_loss(k);
     }
     const PlainView<T> view = {theta.data()};
+    ops.start({false, k}, episode.support_x.data());
     gradient(
         e, ops, network, view, ws, episode.template support<T>(), grad.data());
     for (size_t j = 0; j < at.size(); ++j) {
@@ -134,8 +138,8 @@ T loss_after_adaptation(const Ops& ops,
     update(e, ops, call, PlainView<T>{from.data()}, PlainView<T>{phi.data()});
     for (size_t j = 0; j < at.size(); ++j) theta[at[j]] = next[j];
   }
-  if (weights.empty()) return query_loss();
-  return total + constant<T>(weights[steps]) * query_loss();
+  if (weights.empty()) return query_loss(steps);
+  return total + constant<T>(weights[steps]) * query_loss(steps);
 }
 
 /// gradcheck() (gradcheck.h) with the sweep run over `ops`; the checks it is
@@ -174,6 +178,17 @@ class Gradcheck {
  private:
   using D = Dual<double>;
 
+  template <class X, class Inner>
+  DropoutOps<Inner, X> with_dropout(const Inner& ops) const {
+    const EpisodeShape& shape = episode_.shape;
+    DropoutOps<Inner, X> dropout(ops,
+                                 network_,
+                                 options_.dropout,
+                                 std::max(shape.n_support, shape.n_query));
+    dropout.draw_for({{options_.seed, 0, 0}});
+    return dropout;
+  }
+
   // Fills d_theta_ and d_phi_.
   void sweep(bool second_order) {
     Objective objective;
@@ -186,7 +201,7 @@ class Gradcheck {
                            episode_.shape.n_support,
                            episode_.shape.n_query);
     m.run(SerialExecutor(),
-          ops_,
+          with_dropout<double>(ops_),
           PlainView<double>{theta_.data()},
           PlainView<double>{phi_.data()},
           episode_.template support<double>(),
@@ -228,6 +243,7 @@ class Gradcheck {
                 bool first_order,
                 std::vector<GradcheckResult>* results) {
     Random random(options_.seed, 0, 0, Purpose::kCheck);
+    auto ops = with_dropout<double>(AllOps());
     for (const bool of_theta : {true, false}) {
       const std::vector<double>& gradient = of_theta ? d_theta_ : d_phi_;
       std::vector<double> a, n;
@@ -242,7 +258,7 @@ class Gradcheck {
           product += gradient[i] * moved[i].tangent;
         }
         a.push_back(product);
-        n.push_back(loss_after_adaptation(AllOps(),
+        n.push_back(loss_after_adaptation(ops,
                                           network_,
                                           rule_,
                                           options_.steps,
@@ -265,6 +281,7 @@ class Gradcheck {
                    size_t offset,
                    std::vector<GradcheckResult>* results) {
     constexpr double kStep = 1e-5;
+    auto ops = with_dropout<Probe>(AllOps());
     const uint32_t n_all = static_cast<uint32_t>(gradient.size());
     std::vector<uint32_t> at(n_all);
     std::iota(at.begin(), at.end(), 0U);
@@ -283,7 +300,7 @@ class Gradcheck {
           point.begin() + static_cast<std::ptrdiff_t>(theta_.size());
       probe_pattern = 0;
       const double l =
-          loss_after_adaptation(AllOps(),
+          loss_after_adaptation(ops,
                                 network_,
                                 rule_,
                                 options_.steps,

@@ -46,6 +46,10 @@ class Random {
   /// `iteration` is below 2^56; higher bits are dropped.
   Random(uint64_t seed, uint64_t iteration, uint32_t task, Purpose purpose);
 
+  /// Leaves out the first `n` numbers of the stream, a multiple of 4. Before
+  /// any is drawn.
+  void skip(uint64_t n) { counter_[0] = static_cast<uint32_t>(n / 4); }
+
   /// The next 32 random bits.
   uint32_t bits();
 

@@ -128,6 +128,7 @@ struct OuterRecipe {
   std::int64_t iterations = 0;
   double clip_norm = 0.0;     ///< Of the whole meta-gradient; 0: none.
   double weight_decay = 0.0;  ///< Decoupled, of theta; 0: none.
+  double dropout = 0.0;       ///< p of dropout.h; 0: none.
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  ///< adam
 };
 

@@ -98,16 +98,30 @@ struct SweepBuffers {
   Workspace<Dual<T>> dual_workspace;  ///< Second order.
 };
 
+/// A batch that the sweep passes over: a set at theta_step.
+struct BatchPass {
+  bool query;
+  uint32_t step;
+};
+
+/// Tells operations that want to know which batch comes (dropout.h).
+template <class Ops, class X>
+FEWSTEP_HD void start_batch(Ops& ops, const BatchPass& pass, const X* x) {
+  if constexpr (requires { ops.start(pass, x); }) ops.start(pass, x);
+}
+
 /// grad and the loss (batch_loss(ws)) of a whole batch: inner_loop.h's
 /// gradient(), unless the operations bring their own (host/cpu/channel_ops.h).
 template <class T, class E, class W, class Ops>
 FEWSTEP_HD void batch_gradient(const E& e,
                                Ops& ops,
+                               const BatchPass& pass,
                                const Network& network,
                                const W& theta,
                                const Workspace<T>& ws,
                                const Batch<T>& batch,
                                T* grad) {
+  start_batch(ops, pass, batch.x);
   if constexpr (requires { ops.gradient(theta, ws, batch, grad); }) {
     ops.gradient(theta, ws, batch, grad);
   } else {
@@ -115,7 +129,8 @@ FEWSTEP_HD void batch_gradient(const E& e,
   }
 }
 
-/// batch_loss(ws) of a whole batch, likewise: inner_loop.h's mean_loss().
+/// batch_loss(ws) of a whole batch, likewise: inner_loop.h's mean_loss(). For
+/// reports: not dropped.
 template <class T, class E, class W, class Ops>
 FEWSTEP_HD void batch_mean_loss(const E& e,
                                 Ops& ops,
@@ -123,6 +138,7 @@ FEWSTEP_HD void batch_mean_loss(const E& e,
                                 const W& theta,
                                 const Workspace<T>& ws,
                                 const Batch<T>& batch) {
+  if constexpr (requires { ops.stop(); }) ops.stop();
   if constexpr (requires { ops.mean_loss(theta, ws, batch); }) {
     ops.mean_loss(theta, ws, batch);
   } else {
@@ -210,7 +226,14 @@ FEWSTEP_HD void adapt(const E& e,
     T* const grad = b.grad + uint64_t{k} * n_params;
     T* const next = b.theta + uint64_t{k} * n_params;
     with_theta(plan, b, theta_0, k, [&](const auto& theta) {
-      batch_gradient(e, ops, *plan.network, theta, b.workspace, support, grad);
+      batch_gradient(e,
+                     ops,
+                     BatchPass{false, k},
+                     *plan.network,
+                     theta,
+                     b.workspace,
+                     support,
+                     grad);
       e.for_each(
           1, [&](uint32_t) { b.support_loss[k] = *batch_loss(b.workspace); });
       RuleCall<T> call = {};
@@ -313,7 +336,14 @@ FEWSTEP_HD void sweep(const E& e,
              [&](uint32_t i) { b.phi_bar[i] = constant<T>(0.0F); });
   e.for_each(n_state, [&](uint32_t i) { b.state_bar[i] = constant<T>(0.0F); });
   with_theta(plan, b, theta_0, plan.steps, [&](const auto& theta) {
-    batch_gradient(e, ops, network, theta, b.workspace, query, b.theta_bar);
+    batch_gradient(e,
+                   ops,
+                   BatchPass{true, plan.steps},
+                   network,
+                   theta,
+                   b.workspace,
+                   query,
+                   b.theta_bar);
   });
   e.for_each(1, [&](uint32_t) { *b.query_loss = *batch_loss(b.workspace); });
   const float last = plan.weight(plan.steps);
@@ -332,6 +362,7 @@ FEWSTEP_HD void sweep(const E& e,
         batch_gradient(
             e,
             ops,
+            BatchPass{false, k},
             network,
             DualView<View>{theta, b.grad_bar},
             b.dual_workspace,
@@ -352,7 +383,14 @@ FEWSTEP_HD void sweep(const E& e,
       }
       const float w = plan.weight(k);
       if (w != 0.0F) {
-        batch_gradient(e, ops, network, theta, b.workspace, query, b.grad_bar);
+        batch_gradient(e,
+                       ops,
+                       BatchPass{true, k},
+                       network,
+                       theta,
+                       b.workspace,
+                       query,
+                       b.grad_bar);
         e.for_each(n_params, [&](uint32_t i) {
           b.theta_bar[i] = fma(constant<T>(w), b.grad_bar[i], b.theta_bar[i]);
         });
