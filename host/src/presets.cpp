@@ -6,6 +6,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <initializer_list>
 
 #include "fewstep/host/error.h"
 #include "fewstep/host/recipe.h"
@@ -31,8 +32,8 @@ std::vector<std::string> axes(const char* rule,
 }
 
 std::vector<std::string> with(std::vector<std::string> settings,
-                              const char* more) {
-  settings.emplace_back(more);
+                              std::initializer_list<const char*> more) {
+  settings.insert(settings.end(), more.begin(), more.end());
   return settings;
 }
 
@@ -117,7 +118,35 @@ std::span<const Preset> presets() {
        axes("lslr", true, 2, "gradient", false)},
       {"maml_plus_plus",
        "Antoniou et al. 2019",
-       with(axes("lslr", true, 2, "gradient", true), "outer.schedule=cosine")},
+       with(axes("lslr", true, 2, "gradient", true),
+            {"outer.schedule=cosine"})},
+      {"cavia",
+       "Zintgraf et al. 2019: context layers adapt",
+       axes("sgd", false, 2, "gradient", false, "context")},
+      {"alfa",
+       "Baik et al. 2020: a network sets rates and decays",
+       with(axes("rate_net", true, 2, "gradient", false),
+            {"inner.decay=true"})},
+      {"meta_sgd_online",
+       "meta_sgd whose rates follow the task (Baydin et al. 2018)",
+       with(axes("meta_sgd", true, 2, "gradient", false),
+            {"inner.rate_adaptation=true"})},
+      {"meta_momentum",
+       "momentum with learned rates, one a parameter, beta and first mean",
+       with(axes("momentum", true, 2, "gradient", false),
+            {"inner.rate_layout=parameter",
+             "inner.learn_beta=true",
+             "inner.learn_moments=true"})},
+      {"meta_adam",
+       "Adam with learned rates, one a parameter, betas and first moments",
+       with(axes("adam", true, 2, "gradient", false),
+            {"inner.rate_layout=parameter",
+             "inner.learn_beta=true",
+             "inner.learn_moments=true"})},
+      {"meta_lstm",
+       "an LSTM makes the steps (Andrychowicz et al. 2016), and first order "
+       "as in Ravi & Larochelle 2017",
+       axes("lstm", true, 1, "gradient", false)},
   };
   return all;
 }

@@ -23,6 +23,7 @@
 
 namespace fewstep::host {
 
+struct NetworkRecipe;
 struct Recipe;
 
 /// Keys of every table of a recipe, to say where a misplaced one belongs.
@@ -164,6 +165,12 @@ void apply_preset_of_file(toml::table& root);
 [[noreturn]] void refuse(const Recipe& recipe,
                          const std::string& key,
                          const std::string& what);
+
+/// Examples, classes and units are 16-bit.
+constexpr int kMaxCount = 65535;
+
+/// [network]
+void read_network(const TableReader& r, NetworkRecipe* network);
 
 /// [inner], after [network].
 void read_inner(const TableReader& r, Recipe* recipe);

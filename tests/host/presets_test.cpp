@@ -10,8 +10,13 @@
 
 #include <set>
 
+#include "fewstep/device/every_op.h"
+#include "fewstep/device/session.h"
+#include "fewstep/host/capsule_writer.h"
 #include "fewstep/host/error.h"
 #include "fewstep/host/recipe.h"
+#include "fewstep/host/trainer.h"
+#include "support/temp_dir.h"
 
 namespace fewstep::host {
 namespace {
@@ -41,6 +46,16 @@ rate = 0.01
          "\n[outer]\ntasks = 4\niterations = 1000\n" + outer + "\n";
 }
 
+// `text` with a network that preset `name` can be of.
+std::string fit_for(const std::string& name, std::string text) {
+  const std::string layers = "layers = [";
+  if (name == "cavia") {
+    text.insert(text.find(layers) + layers.size(),
+                "{op = \"context\", units = 2}, ");
+  }
+  return text;
+}
+
 std::string error_of(const std::string& text, const Overrides& overrides = {}) {
   try {
     parse_recipe(text, "r.toml", overrides);
@@ -57,16 +72,16 @@ TEST(Presets, EachIsAValidRecipeAndNamesEveryAxis) {
     SCOPED_TRACE(preset.name);
     EXPECT_TRUE(names.insert(preset.name).second);
     const std::string name = preset.name;
-    const Recipe by_file =
-        parse_recipe(recipe("", "", "preset = \"" + name + "\""), "r.toml");
+    const Recipe by_file = parse_recipe(
+        fit_for(name, recipe("", "", "preset = \"" + name + "\"")), "r.toml");
     const Recipe by_set =
-        parse_recipe(recipe(""), "r.toml", {"preset=" + name});
+        parse_recipe(fit_for(name, recipe("")), "r.toml", {"preset=" + name});
     EXPECT_EQ(to_toml(by_file), to_toml(by_set));
     // Whatever preset the recipe had before.
     for (const Preset& other : presets()) {
       const std::string top = std::string("preset = \"") + other.name + "\"";
       const Recipe changed =
-          parse_recipe(recipe("", "schedule = \"cosine\"", top),
+          parse_recipe(fit_for(name, recipe("", "schedule = \"cosine\"", top)),
                        "r.toml",
                        {"preset=" + name});
       Recipe expected = by_set;
@@ -82,7 +97,8 @@ TEST(Presets, EachIsAValidRecipeAndNamesEveryAxis) {
 
 TEST(Presets, AreTheirMethods) {
   const auto of = [](const char* name) {
-    return parse_recipe(recipe(""), "r.toml", {std::string("preset=") + name});
+    return parse_recipe(
+        fit_for(name, recipe("")), "r.toml", {std::string("preset=") + name});
   };
   EXPECT_EQ(of("maml").inner.rule, RuleOp::kSgd);
   EXPECT_FALSE(of("maml").inner.learn_rate);
@@ -91,6 +107,23 @@ TEST(Presets, AreTheirMethods) {
   EXPECT_EQ(of("anil").inner.adapt, Adapt::kHead);
   EXPECT_EQ(of("boil").inner.adapt, Adapt::kBody);
   EXPECT_EQ(of("maml").inner.adapt, Adapt::kAll);
+  EXPECT_EQ(of("cavia").inner.adapt, Adapt::kContext);
+  EXPECT_EQ(of("cavia").inner.rule, RuleOp::kSgd);
+  EXPECT_EQ(of("alfa").inner.rule, RuleOp::kRateNet);
+  EXPECT_TRUE(of("alfa").inner.decay);
+  EXPECT_EQ(of("meta_sgd_online").inner.rule, RuleOp::kMetaSgd);
+  EXPECT_TRUE(of("meta_sgd_online").inner.rate_adaptation);
+  EXPECT_TRUE(of("meta_sgd_online").inner.learn_beta);
+  for (const char* name : {"meta_momentum", "meta_adam"}) {
+    const InnerRecipe inner = of(name).inner;
+    EXPECT_EQ(
+        inner.rule,
+        name == std::string("meta_adam") ? RuleOp::kAdam : RuleOp::kMomentum);
+    EXPECT_EQ(inner.rate_layout, RateLayout::kParameter);
+    EXPECT_TRUE(inner.learn_rate && inner.learn_beta && inner.learn_moments);
+  }
+  EXPECT_EQ(of("meta_lstm").inner.rule, RuleOp::kLstm);
+  EXPECT_EQ(of("meta_lstm").inner.order, 1);
   EXPECT_EQ(of("meta_sgd").inner.rule, RuleOp::kMetaSgd);
   EXPECT_EQ(of("reptile").outer.method, OuterMethod::kReptile);
   EXPECT_EQ(of("maml_lslr").inner.rule, RuleOp::kLslr);
@@ -99,6 +132,31 @@ TEST(Presets, AreTheirMethods) {
   EXPECT_EQ(r.inner.rule, RuleOp::kLslr);
   EXPECT_EQ(r.outer.multi_step_iterations, 100);
   EXPECT_EQ(r.outer.schedule, Schedule::kCosine);
+}
+
+// From preset to capsule, which replays on the firmware library.
+TEST(Presets, EachTrainsToACapsule) {
+  for (const Preset& preset : presets()) {
+    SCOPED_TRACE(preset.name);
+    const std::string name = preset.name;
+    const Recipe r = parse_recipe(
+        fit_for(name, recipe("")),
+        "r.toml",
+        {"preset=" + name, "outer.iterations=3", "run.validate_every=0"});
+    const testing::TempDir dir;
+    TrainOptions options;
+    options.quiet = true;
+    const TrainResult result = train(r, dir / "run", options);
+    ASSERT_TRUE(result.written);
+    const CapsuleFile file = load_capsule(result.capsule);
+    size_t bytes = 0;
+    ASSERT_EQ(selftest_bytes(file.capsule, &bytes), Status::kOk);
+    std::vector<uint64_t> arena((bytes + 7) / 8);
+    EXPECT_EQ(selftest({file.bytes.data(), file.bytes.size()},
+                       EveryOp::list,
+                       {arena.data(), bytes}),
+              Status::kOk);
+  }
 }
 
 TEST(Presets, WhoWins) {
