@@ -155,6 +155,26 @@ TEST_P(Gradchecks, PassWithStepOptions) {
   EXPECT_LE(100 * n_skipped, n_compared + n_skipped);
 }
 
+// CAVIA: contexts adapt and nothing else.
+TEST(Gradcheck, PassesWhereContextsAdapt) {
+  const NamedSpecs specs = named("context");
+  const StepChoice choice = {"contexts", StepChoice::kContexts, 0.0625F, 0.25F};
+  for (const TestRule& test_rule : kTestRules) {
+    for (const uint32_t steps : {1U, 3U}) {
+      SCOPED_TRACE(std::string(test_rule.name) + ", steps " +
+                   std::to_string(steps));
+      TestNetwork net(specs.input, specs.specs, LossOp::kMeanSquaredError);
+      const Rule rule = choice.rule(&net, test_rule, steps);
+      if (rule.n_phi == 0) continue;  // rate_net: layers in one piece.
+      EXPECT_EQ(net.network.n_adapted, 6U);
+      for (const GradcheckResult& r :
+           check(AllOps(), net, rule, steps, 0, {}, test_rule.phi_seed)) {
+        EXPECT_TRUE(r.passed) << describe(r);
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Zoo,
                          Gradchecks,
                          ::testing::Range<size_t>(0, zoo().size()),
@@ -362,19 +382,24 @@ TEST(GradcheckCanary, SeesEveryTermOfStepOptions) {
       {Fault::kHessianOfAdaptedOnly,
        {"body", StepChoice::kBody, 0.0F, 0.0F},
        false},
+      {Fault::kHessianOfAdaptedOnly,
+       {"contexts", StepChoice::kContexts, 0.0F, 0.0F},
+       false},
       {Fault::kNoDecayTerm, {"decay", StepChoice::kAll, 0.0625F, 0.0F}, true},
       {Fault::kNoClipDerivative,
        {"clip", StepChoice::kAll, 0.0F, 0.0625F},
        false},
   };
-  const NamedSpecs specs = named("relu");
   for (const Planted& p : all) {
+    const NamedSpecs specs =
+        named(p.choice.adapt == StepChoice::kContexts ? "context" : "relu");
     for (const TestRule& test_rule : kTestRules) {
       for (const uint32_t steps : {1U, 3U}) {
         SCOPED_TRACE(std::string(test_rule.name) + " " + p.choice.name +
                      ", steps " + std::to_string(steps));
         TestNetwork net(specs.input, specs.specs, LossOp::kMeanSquaredError);
         const Rule rule = p.choice.rule(&net, test_rule, steps);
+        if (rule.n_phi == 0) continue;  // rate_net: layers in one piece.
         FaultyOps ops;
         ops.network = &net.network;
         for (const GradcheckResult& r :

@@ -15,7 +15,7 @@ namespace fewstep::testing {
 
 struct StepChoice {
   const char* name;
-  enum { kAll, kHead, kBody, kEnds } adapt;
+  enum { kAll, kHead, kBody, kEnds, kContexts } adapt;
   float weight_decay;
   float clip_norm;
 
@@ -25,6 +25,7 @@ struct StepChoice {
     if (adapt == kHead) net->adapt(net->head());
     if (adapt == kBody) net->adapt(net->body());
     if (adapt == kEnds) net->adapt({list.front(), list.back()});
+    if (adapt == kContexts) net->adapt(net->contexts());
     Rule made = test_rule.make(steps, net->network);
     made.weight_decay = weight_decay;
     made.clip_norm = clip_norm;

@@ -122,6 +122,15 @@ struct TestNetwork {
     return list;
   }
 
+  /// CAVIA.
+  std::vector<size_t> contexts() const {
+    std::vector<size_t> list;
+    for (size_t i = 0; i < layers.size(); ++i) {
+      if (layers[i].op == LayerOp::kContext) list.push_back(i);
+    }
+    return list;
+  }
+
   bool classes() const { return network.loss == LossOp::kSoftmaxCrossEntropy; }
 
   /// Parameters that keep activations of order one: weights uniform in

@@ -92,8 +92,11 @@ EpisodeHash hash_episode(fewstep::Bytes bytes,
 
 int main() {
   EpisodeHash all;
-  char name[] = "0";
-  for (const unsigned char* at = golden_begin; at < golden_end; ++name[0]) {
+  uint32_t i = 0;
+  for (const unsigned char* at = golden_begin; at < golden_end; ++i) {
+    char name[3] = {};
+    name[0] = static_cast<char>('0' + (i < 10 ? i : i / 10));
+    if (i >= 10) name[1] = static_cast<char>('0' + i % 10);
     const fewstep::Bytes bytes = {at, static_cast<size_t>(golden_end - at)};
     Capsule capsule;
     require(read_capsule(bytes.data, bytes.size, &capsule), "read_capsule");
