@@ -15,7 +15,7 @@
 
 namespace fewstep {
 
-enum class OpKind : uint8_t { kLayer, kLoss, kRule, kStepOptions };
+enum class OpKind : uint8_t { kLayer, kLoss, kRule, kStepOptions, kSparseMask };
 
 /// A layer operation's kernels for one weight view, by pass.
 enum Pass : uint32_t { kForward, kWeightGradient, kInputGradient };

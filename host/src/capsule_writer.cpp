@@ -15,6 +15,7 @@
 #include "fewstep/host/file.h"
 #include "fewstep/numerics/half.h"
 #include "fewstep/numerics/log8.h"
+#include "fewstep/sparse_mask.h"
 
 namespace fewstep::host {
 namespace {
@@ -277,21 +278,30 @@ void write_options(Writer& w, const CapsuleContents& c) {
       contradiction("weight decay or clip norm is not a number >= 0");
     }
   }
-  // The table must be plan_adapted()'s.
-  std::vector<uint32_t> table(
-      n.adapted, n.adapted + (n.adapted != nullptr ? n.n_layers : 0));
+  // The table must be plan_adapted()'s, or plan_mask()'s.
+  const uint32_t n_layers = n.adapted != nullptr ? n.n_layers : 0;
+  const uint32_t n_words = n.masked != 0 ? n_mask_words(n.n_params) : 0;
+  std::vector<uint32_t> table(n.adapted, n.adapted + n_layers + 2 * n_words);
   Network copy = n;
-  if (n.adapted != nullptr &&
-      (plan_adapted(table.data(), &copy) != Status::kOk ||
-       copy.adapted != table.data() || copy.n_adapted != n.n_adapted ||
-       !std::equal(table.begin(), table.end(), n.adapted))) {
+  Status planned = Status::kOk;
+  if (n_words != 0) {
+    std::vector<MaskWord> words(n_words);
+    std::memcpy(words.data(), &table[n_layers], n_words * sizeof(MaskWord));
+    planned = plan_mask(words.data(), table.data(), &copy);
+  } else if (n_layers != 0) {
+    planned = plan_adapted(table.data(), &copy);
+  }
+  if (planned != Status::kOk || copy.n_adapted != n.n_adapted ||
+      copy.masked != n.masked ||
+      (n_layers != 0 && copy.adapted != table.data()) ||
+      !std::equal(table.begin(), table.end(), n.adapted)) {
     contradiction("what adapts was not planned");
   }
   OptionsRecord r = {};
   r.weight_decay = c.rule.weight_decay;
   r.clip_norm = c.rule.clip_norm;
   r.n_adapted = n.n_adapted;
-  r.n_layers = static_cast<uint32_t>(table.size());
+  r.n_layers = n_layers;
   w.begin(SectionType::kOptions, kSectionRequired);
   w.put_record(r);
   w.put(table);

@@ -3,6 +3,7 @@
 #include "fewstep/network.h"
 
 #include "fewstep/rules/rule.h"
+#include "fewstep/sparse_mask.h"
 #include "plan_layer.h"
 
 namespace fewstep {
@@ -173,7 +174,9 @@ uint64_t multiply_adds_per_example(const Network& network) {
     total += forward;
     if (!below) total += forward;
     if (network.adapts(i)) {
-      total += forward;
+      const bool some = network.masked != 0 && forward != 0;
+      total += some ? forward / l.out_c * gradient_rows(MaskTable(network), l)
+                    : forward;
       below = false;
     }
   }

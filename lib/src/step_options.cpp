@@ -46,6 +46,13 @@ void use_adapted(const uint32_t* adapted, const Counts& n, Network* network) {
 
 }  // namespace
 
+// What programs link that have no masks; sparse_mask.cpp has the other.
+__attribute__((weak)) Status read_mask(const OptionsRecord&,
+                                       uint32_t,
+                                       Capsule*) {
+  return Status::kUnsupportedOperation;
+}
+
 Status plan_adapted(uint32_t* adapted, Network* network) {
   const auto frozen = [&](uint32_t i, bool empty, uint32_t) {
     return empty || adapted[i] == kFrozen;
@@ -69,13 +76,16 @@ Status read_options(const void* section, uint32_t n_bytes, Capsule* capsule) {
   if (section == nullptr) return Status::kOk;
   const OptionsRecord& r = *static_cast<const OptionsRecord*>(section);
   if (n_bytes < sizeof r ||
-      n_bytes - sizeof r != uint64_t{r.n_layers} * sizeof(uint32_t) ||
+      (n_bytes - sizeof r) / sizeof(uint32_t) < r.n_layers ||
       !is_magnitude(r.weight_decay) || !is_magnitude(r.clip_norm)) {
     return Status::kBadCapsule;
   }
   rule.weight_decay = r.weight_decay;
   rule.clip_norm = r.clip_norm;
   capsule->model_hash = fnv1a(section, n_bytes, capsule->model_hash);
+  const uint32_t n_more =
+      n_bytes - static_cast<uint32_t>(sizeof r + r.n_layers * sizeof(uint32_t));
+  if (n_more != 0) return read_mask(r, n_more, capsule);
   if (r.n_layers == 0) {
     const bool fine =
         r.n_adapted == network.n_params && rule.has_step_options();

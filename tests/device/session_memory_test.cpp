@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "fewstep/device/session.h"
+#include "fewstep/sparse_mask.h"
 #include "support/allocation_guard.h"
 #include "support/device_case.h"
 
@@ -67,7 +68,10 @@ TEST_P(SessionMemory, FollowsTheFormula) {
   size_t n_adapted = 0;
   for (uint32_t i = 0; i < n.n_layers; ++i) {
     if (n.adapted != nullptr && n.adapted[i] == kFrozen) continue;
-    n_adapted += n.layers[i].n_params();
+    for (uint32_t k = 0; k < n.layers[i].n_params(); ++k) {
+      const uint32_t at = n.layers[i].param_offset + k;
+      n_adapted += n.masked == 0 || MaskTable(n).adapts(at) ? 1 : 0;
+    }
   }
   EXPECT_EQ(n.n_adapted, n_adapted);
   const size_t tile = n.transductive != 0  ? 5
@@ -250,6 +254,27 @@ TEST(SessionHighWater, OfAHeadIsTheHeads) {
             4 * (n.n_params - last.n_params()));
   EXPECT_EQ(head.session.high_water_bytes(),
             4 * (1 + 1 + n.n_act + n.n_aux_example + last.n_params()));
+}
+
+// A mask costs what adapts, and a few rows: less than all.
+TEST(SessionHighWater, OfAMaskIsWhatAdaptsAndAFewRows) {
+  SessionOptions options;
+  options.tile = 1;
+  OpenSession all(small_classifier(), options);
+  OpenSession masked(small_masked(), options);
+  const Network& n = masked.network();
+  ASSERT_EQ(n.masked, 1);
+  ASSERT_EQ(n.n_params, 51U);
+  // The last layer has the most rows: 3 of 8 weights and a bias each.
+  ASSERT_EQ(n.layers[5].op, LayerOp::kDense);
+  EXPECT_EQ(n.n_aux_batch, 3U * (8 + 1));
+  const DeviceEpisode episode = make_device_episode(n, 5);
+  ASSERT_EQ(all.session.adapt(episode.set()), Status::kOk);
+  ASSERT_EQ(masked.session.adapt(episode.set()), Status::kOk);
+  EXPECT_EQ(masked.session.high_water_bytes(), masked.arena.size());
+  EXPECT_EQ(all.session.high_water_bytes() - masked.session.high_water_bytes(),
+            4 * (2 * (n.n_params - n.n_adapted) - n.n_aux_batch));
+  EXPECT_LT(masked.session.high_water_bytes(), all.session.high_water_bytes());
 }
 
 // A frozen batch norm above a layer that adapts takes its sums and no more.

@@ -14,11 +14,13 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <numeric>
 #include <vector>
 
 #include "fewstep/executor/serial.h"
 #include "fewstep/inner_loop.h"
 #include "fewstep/ops.h"
+#include "fewstep/sparse_mask.h"
 #include "support/device_case.h"
 
 namespace fewstep::testing {
@@ -29,9 +31,11 @@ struct Expected {
   std::vector<float> theta;
 };
 
-// Weight decay and clipping, as step_options.h defines them.
+// Weight decay and clipping, as step_options.h defines them. Parameter i is
+// element order[i] of the norm.
 void regularize(const Rule& rule,
                 const std::vector<float>& theta,
+                const std::vector<size_t>& order,
                 std::vector<float>* grad) {
   std::vector<float>& g = *grad;
   for (size_t i = 0; i < g.size() && rule.weight_decay != 0.0F; ++i) {
@@ -40,7 +44,8 @@ void regularize(const Rule& rule,
   if (rule.clip_norm == 0.0F) return;
   float partial[32] = {};
   for (size_t i = 0; i < g.size(); ++i) {
-    partial[i % 32] = std::fma(g[i], g[i], partial[i % 32]);
+    float& to = partial[order[i] % 32];
+    to = std::fma(g[i], g[i], to);
   }
   float sum = 0.0F;
   for (const float p : partial) sum += p;
@@ -69,9 +74,13 @@ Expected reference(const Capsule& capsule,
   for (uint32_t l = 0; l < network.n_layers; ++l) {
     if (network.adapted != nullptr && network.adapted[l] == kFrozen) continue;
     for (uint32_t i = 0; i < network.layers[l].n_params(); ++i) {
-      at.push_back(network.layers[l].param_offset + i);
+      const uint32_t p = network.layers[l].param_offset + i;
+      if (network.masked == 0 || MaskTable(network).adapts(p)) at.push_back(p);
     }
   }
+  // Of layers, as they are counted; of a mask, as theta is.
+  std::vector<size_t> order = at;
+  if (network.masked == 0) std::iota(order.begin(), order.end(), size_t{0});
   std::vector<float> state(at.size() * capsule.rule.n_state_per_param);
   for (uint32_t k = 0; k < steps; ++k) {
     std::vector<float> grad(network.n_params);
@@ -83,7 +92,7 @@ Expected reference(const Capsule& capsule,
       from.push_back(theta[i]);
       step.push_back(grad[i]);
     }
-    regularize(capsule.rule, from, &step);
+    regularize(capsule.rule, from, order, &step);
     RuleCall<float> call = {};
     call.network = &network;
     call.rule = &capsule.rule;

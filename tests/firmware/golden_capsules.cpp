@@ -27,6 +27,7 @@
 #include "fewstep/host/error.h"
 #include "fewstep/host/file.h"
 #include "fewstep/host/npz.h"
+#include "fewstep/sparse_mask.h"
 #include "golden_cases.h"
 
 namespace {
@@ -205,6 +206,18 @@ void write_case(Case c, const std::filesystem::path& folder, bool spoil) {
                                 c.adapt.empty() ? 0U : kFrozen);
   for (const size_t i : c.adapt) adapted[i] = 0;
   require(plan_adapted(adapted.data(), &contents.network), "plan_adapted");
+  std::vector<MaskWord> words(n_mask_words(contents.network.n_params));
+  std::vector<uint32_t> table(c.layers.size() + 2 * words.size());
+  if (c.mask != 0) {
+    for (uint32_t i = 0; i < contents.network.n_params; ++i) {
+      if (i * c.mask > 0x80000000U) words[i / 32].bits |= 1U << i % 32;
+    }
+    require(plan_mask(words.data(), table.data(), &contents.network),
+            "plan_mask");
+    if (contents.network.masked == 0) {
+      throw host::Error(host::Exit::kInternal, c.name + ": has no mask");
+    }
+  }
   const Network& network = contents.network;
 
   Values values;

@@ -71,6 +71,8 @@ struct Case {
   std::vector<size_t> adapt = {};  // Layers; empty: all of them.
   float weight_decay = 0.0F;
   float clip_norm = 0.0F;
+  // 0: no mask; else parameter i adapts where i * mask mod 2^32 is above 2^31.
+  uint32_t mask = 0;
 };
 
 inline std::vector<Case> cases() {
@@ -85,6 +87,67 @@ inline std::vector<Case> cases() {
   constexpr Storage kF16 = Storage::kF16;
   constexpr Storage kLog8 = Storage::kLog8;
   return {
+      // Masks.
+      {"mask",
+       1,
+       14,
+       14,
+       {conv2d(9, 3, 2, 1),
+        group_norm(3),
+        relu,
+        conv2d(6, 2, 1, 0),
+        tanh,
+        flatten,
+        dense(5)},
+       kCe,
+       RuleOp::kMetaSgd,
+       3,
+       kF16,
+       kLog8,
+       9,
+       {},
+       {},
+       0.0F,
+       0.0F,
+       0x9e3779b9U},
+      {"mask_lslr_decay_clip",
+       3,
+       1,
+       1,
+       {dense(17), tanh, dense(9), relu, dense(6), tanh, dense(2)},
+       kMse,
+       RuleOp::kLslr,
+       2,
+       kF32,
+       kF32,
+       7,
+       {},
+       {},
+       0.0625F,
+       0.25F,
+       0x85ebca6bU},
+      {"mask_batch_norm_adam",
+       2,
+       8,
+       8,
+       {conv2d(4, 3, 1, 1),
+        relu,
+        conv2d(5, 3, 2, 1),
+        batch_norm,
+        relu,
+        average,
+        dense(3)},
+       kCe,
+       RuleOp::kAdam,
+       3,
+       kF16,
+       kF32,
+       6,
+       mean_options(RateLayout::kTensorStep, true, 8),
+       {},
+       0.0F,
+       0.0F,
+       0x02c00001U},
       // Step options.
       {"head",
        1,

@@ -71,14 +71,33 @@ void check_accepted(const CapsuleBytes& file, const Capsule& c) {
   ASSERT_EQ(n.n_out, n_in);
   ASSERT_LE(uint64_t{n.out_offset} + n.n_out, n.n_act);
 
+  if (n.masked != 0) {
+    ASSERT_NE(n.adapted, nullptr);
+    touch(file, n.adapted + n.n_layers, uint64_t{n_mask_words(n.n_params)} * 8);
+  }
   if (n.adapted != nullptr) {
     touch(file, n.adapted, uint64_t{n.n_layers} * 4);
     uint32_t n_adapted = 0;
     for (uint32_t i = 0; i < n.n_layers; ++i) {
-      if (n.adapted[i] == kFrozen) continue;
+      uint32_t n_here = n.layers[i].n_params();
+      if (n.masked != 0) {
+        // Bit by bit, apart from the ranks.
+        const uint32_t* const words = n.adapted + n.n_layers;
+        n_here = 0;
+        for (uint32_t k = 0; k < n.layers[i].n_params(); ++k) {
+          const uint32_t at = n.layers[i].param_offset + k;
+          n_here += words[2 * (at / 32)] >> at % 32 & 1;
+        }
+      }
+      if (n.adapted[i] == kFrozen) {
+        if (n.masked != 0) {
+          ASSERT_EQ(n_here, 0U);
+        }
+        continue;
+      }
       ASSERT_EQ(n.adapted[i], n_adapted);
-      ASSERT_NE(n.layers[i].n_params(), 0U);
-      n_adapted += n.layers[i].n_params();
+      ASSERT_NE(n_here, 0U);
+      n_adapted += n_here;
     }
     ASSERT_EQ(n.n_adapted, n_adapted);
     ASSERT_LT(n_adapted, n.n_params);
@@ -380,6 +399,8 @@ INSTANTIATE_TEST_SUITE_P(
                       NamedCapsule{"pieces", small_pieces},
                       NamedCapsule{"decay", small_decay},
                       NamedCapsule{"context", small_context},
+                      NamedCapsule{"masked", small_masked},
+                      NamedCapsule{"masked_means", small_masked_means},
                       NamedCapsule{"smallest", smallest_capsule},
                       NamedCapsule{"bare", bare_capsule}),
     kCapsuleName);

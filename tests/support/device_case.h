@@ -81,6 +81,8 @@ inline const auto kDeviceCapsules =
                       NamedCapsule{"adam_ends", small_adam_ends},
                       NamedCapsule{"context", small_context},
                       NamedCapsule{"online", small_online},
+                      NamedCapsule{"masked", small_masked},
+                      NamedCapsule{"masked_means", small_masked_means},
                       NamedCapsule{"rate_net", small_rate_net},
                       NamedCapsule{"lstm", small_lstm});
 

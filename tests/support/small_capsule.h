@@ -18,6 +18,7 @@
 #include "fewstep/adapted.h"
 #include "fewstep/capsule_format.h"
 #include "fewstep/host/capsule_writer.h"
+#include "fewstep/sparse_mask.h"
 
 namespace fewstep::testing {
 
@@ -105,6 +106,26 @@ inline void adapt_layers(SmallCapsule& small, const std::vector<size_t>& list) {
   c.phi.resize(c.rule.n_phi);
 }
 
+/// Lets those parameters adapt for which adapts(i), and no other.
+template <class Adapts>
+void adapt_parameters(SmallCapsule& small, const Adapts& adapts) {
+  CapsuleContents& c = small.contents;
+  std::vector<MaskWord> words(n_mask_words(c.network.n_params));
+  for (uint32_t i = 0; i < c.network.n_params; ++i) {
+    if (adapts(i)) words[i / 32].bits |= 1U << i % 32;
+  }
+  small.adapted.assign(small.layers.size() + 2 * words.size(), kFrozen);
+  if (plan_mask(words.data(), small.adapted.data(), &c.network) !=
+      Status::kOk) {
+    throw std::logic_error("nothing adapts");
+  }
+  const Rule before = c.rule;
+  c.rule = make_rule(before.op, before.steps, c.network, before.options);
+  c.rule.weight_decay = before.weight_decay;
+  c.rule.clip_norm = before.clip_norm;
+  c.phi.resize(c.rule.n_phi);
+}
+
 /// Gives `small` a golden episode of recorded, not computed, results: right in
 /// form, for tests of the format.
 inline void add_golden(SmallCapsule& small,
@@ -182,6 +203,46 @@ inline SmallCapsule small_momentum() {
 inline SmallCapsule small_head() {
   SmallCapsule small = small_classifier();
   adapt_layers(small, {5});
+  return small;
+}
+
+/// About half of the classifier's parameters adapt, in all its layers.
+inline SmallCapsule small_masked() {
+  SmallCapsule small = small_classifier();
+  adapt_parameters(small,
+                   [](uint32_t i) { return i * 0x9e3779b9U >> 31 != 0; });
+  return small;
+}
+
+/// A mask with all that goes with one: a layer is frozen, another adapts whole;
+/// batch norm is split; decay and clipping; rates of running means for each
+/// parameter, and where they start.
+inline SmallCapsule small_masked_means() {
+  SmallCapsule small = make_small_capsule(
+      {2, 4, 5},
+      {{.op = LayerOp::kConv2d, .out_c = 5, .kernel = 3, .stride = 2, .pad = 1},
+       {.op = LayerOp::kBatchNorm},
+       {.op = LayerOp::kRelu},
+       {.op = LayerOp::kConv2d, .out_c = 6, .kernel = 2, .stride = 1},
+       {.op = LayerOp::kTanh},
+       {.op = LayerOp::kDense, .out_c = 7},
+       {.op = LayerOp::kRelu},
+       {.op = LayerOp::kDense, .out_c = 3},
+       {.op = LayerOp::kTanh},
+       {.op = LayerOp::kDense, .out_c = 2}},
+      LossOp::kMeanSquaredError,
+      RuleOp::kMomentum,
+      3,
+      mean_options(RateLayout::kParameter, true));
+  small.contents.rule.weight_decay = 0.03125F;
+  small.contents.rule.clip_norm = 0.5F;
+  const std::vector<Layer>& l = small.layers;
+  adapt_parameters(small, [&](uint32_t i) {
+    const auto in = [&](size_t k) {
+      return i - l[k].param_offset < l[k].n_params();
+    };
+    return in(7) || (!in(5) && i * 0x85ebca6bU >> 30 != 0);
+  });
   return small;
 }
 

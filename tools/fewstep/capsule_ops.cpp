@@ -34,6 +34,7 @@ std::vector<std::string> op_symbols(const Capsule& capsule) {
   if (network.adapted != nullptr || capsule.rule.has_step_options()) {
     symbols.push_back("fewstep_op_step_options");
   }
+  if (network.masked != 0) symbols.push_back("fewstep_op_sparse_mask");
   return symbols;
 }
 

@@ -18,6 +18,7 @@
 #include "fewstep/host/error.h"
 #include "fewstep/host/network_builder.h"
 #include "fewstep/host/recipe.h"
+#include "fewstep/sparse_mask.h"
 #include "step_cost.h"
 
 namespace fewstep::cli {
@@ -58,6 +59,31 @@ uint64_t state_bytes(const Capsule& c) {
          sizeof(float);
 }
 
+// Parameters of layer i that adapt.
+uint32_t n_adapting(const Network& n, uint32_t i) {
+  const Layer& l = n.layers[i];
+  if (!n.adapts(i)) return 0;
+  if (n.masked == 0) return l.n_params();
+  return MaskTable(n).count(l.param_offset, l.n_params());
+}
+
+// Bytes of the least arena that all parameters' adapting would take more.
+int64_t saved_bytes(const Capsule& c) {
+  Capsule all = c;
+  Network& n = all.network;
+  n.adapted = nullptr;
+  n.masked = 0;
+  n.n_adapted = n.n_params;
+  n.n_aux_batch = 0;
+  for (uint32_t i = 0; i < n.n_layers; ++i) {
+    if (n.layers[i].op == LayerOp::kBatchNorm) {
+      n.n_aux_batch += n.layers[i].n_aux;
+    }
+  }
+  return static_cast<int64_t>(arena_sizes(all).front().bytes) -
+         static_cast<int64_t>(arena_sizes(c).front().bytes);
+}
+
 Json describe(const host::CapsuleFile& file) {
   const Capsule& c = file.capsule;
   const Network& n = c.network;
@@ -70,6 +96,8 @@ Json describe(const host::CapsuleFile& file) {
   json["transductive"] = n.transductive != 0;
   json["parameters"] = n.n_params;
   json["adapted_parameters"] = n.n_adapted;
+  json["mask"] = n.masked != 0;
+  json["arena_saved"] = saved_bytes(c);
   const std::vector<std::string> names = host::layer_names(n);
   Json layers = Json::array();
   for (uint32_t i = 0; i < n.n_layers; ++i) {
@@ -81,7 +109,10 @@ Json describe(const host::CapsuleFile& file) {
     if (l.groups != 0) layer["groups"] = l.groups;
     layer["output"] = {l.out_c, l.out_h, l.out_w};
     layer["parameters"] = l.n_params();
-    if (l.n_params() != 0) layer["adapts"] = n.adapts(i);
+    if (l.n_params() != 0) {
+      layer["adapts"] = n.adapts(i);
+      layer["adapted_parameters"] = n_adapting(n, i);
+    }
     layers.push_back(layer);
   }
   json["layers"] = layers;
@@ -143,17 +174,22 @@ void print_options(const Capsule& c) {
     for (uint32_t i = 0; i < n.n_layers; ++i) {
       if (!n.adapts(i)) continue;
       adapting += (adapting.empty() ? "" : ", ") + names[i];
+      const uint32_t n_here = n_adapting(n, i);
+      if (n_here != n.layers[i].n_params()) {
+        adapting += fmt::format(" ({})", n_here);
+      }
     }
-    Capsule all = c;
-    all.network.adapted = nullptr;
-    all.network.n_adapted = n.n_params;
+    const int64_t saved = saved_bytes(c);
     fmt::print(
-        "adapts          {}: {} of {} parameters, the others stay in "
-        "flash;\n                saves {} bytes of arena\n",
+        "adapts          {}{}: {} of {} parameters, the others stay in "
+        "flash;\n                {} {} bytes of arena{}\n",
+        n.masked != 0 ? "by a mask, of " : "",
         adapting,
         n.n_adapted,
         n.n_params,
-        arena_sizes(all).front().bytes - arena_sizes(c).front().bytes);
+        saved < 0 ? "costs" : "saves",
+        saved < 0 ? -saved : saved,
+        saved < 0 ? ": too little is masked for its scratch memory" : "");
   }
   if (c.rule.weight_decay != 0.0F) {
     fmt::print("weight decay    {}\n", c.rule.weight_decay);
@@ -344,7 +380,8 @@ void print(const std::string& path, const host::CapsuleFile& file) {
         f16 ? "; the first step, on f16, takes more" : "");
   }
   if (cores.empty()) {
-    fmt::print("instructions not estimated: batch_norm was not measured\n");
+    fmt::print("instructions not estimated: {} not measured\n",
+               n.masked != 0 ? "masks were" : "batch_norm was");
   }
   if (c.provenance != nullptr) {
     fmt::print("\nprovenance: {}\n",

@@ -174,6 +174,7 @@ uint64_t bytes_touched(const Capsule& capsule, uint32_t n, uint32_t tile) {
 std::vector<CoreCost> step_instructions(const Network& network,
                                         uint32_t n,
                                         uint32_t tile) {
+  if (network.masked != 0) return {};
   for (uint32_t i = 0; i < network.n_layers; ++i) {
     if (!is_measured(network.layers[i].op)) return {};
   }

@@ -31,7 +31,17 @@ AdaptedView<StoredView> Session::adapted_theta() const {
   return {{capsule_.init.data, f16}, theta(), current_ == kTheta0};
 }
 
+// What programs link that have no masks, and never call: their read_options()
+// refuses them.
+__attribute__((weak)) void Session::masked_forward(const float*, uint32_t) {}
+__attribute__((weak)) void Session::masked_backward(const float*, uint32_t) {}
+__attribute__((weak)) void Session::masked_update(const RuleCall<float>&) {}
+__attribute__((weak)) float Session::masked_parameter(uint32_t) const {
+  return 0.0F;
+}
+
 void Session::run_forward(const float* x, uint32_t n) {
+  if (capsule_.network.masked != 0) return masked_forward(x, n);
   forward(SerialExecutor(),
           TableOps{ops_},
           capsule_.network,
@@ -42,6 +52,7 @@ void Session::run_forward(const float* x, uint32_t n) {
 }
 
 void Session::run_backward(const float* x, uint32_t n) {
+  if (capsule_.network.masked != 0) return masked_backward(x, n);
   backward(SerialExecutor(),
            TableOps{ops_},
            capsule_.network,
@@ -55,6 +66,7 @@ void Session::run_backward(const float* x, uint32_t n) {
 
 void Session::run_update(const RuleCall<float>& call) {
   const Network& network = capsule_.network;
+  if (network.masked != 0) return masked_update(call);
   const bool whole = current_ == kTheta0;
   if (capsule_.rule.has_step_options()) {
     float scale = 1.0F;
@@ -83,6 +95,7 @@ void Session::run_update(const RuleCall<float>& call) {
 float Session::parameter(uint32_t i) const {
   const Network& network = capsule_.network;
   if (!open_ || i >= network.n_params) return 0.0F;
+  if (network.masked != 0) return masked_parameter(i);
   const Layer* l = network.layers;
   while (i - l->param_offset >= l->n_params()) ++l;
   return adapted_theta().layer(network, *l)(i - l->param_offset);

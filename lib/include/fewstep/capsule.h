@@ -41,6 +41,7 @@ struct Limits {
 };
 
 struct GoldenRecord;
+struct OptionsRecord;
 
 /// A recorded episode and the bits it must give: FORMAT.md, "golden".
 struct Golden {
@@ -112,6 +113,14 @@ Status parse_capsule(const void* bytes, size_t n_bytes, Capsule* capsule);
 /// kUnsupportedOperation, unless a program asks for this one: by naming
 /// step_options among its operations, or by calling plan_adapted().
 Status read_options(const void* section, uint32_t n_bytes, Capsule* capsule);
+
+/// Reads the mask in section "options", `n_mask_bytes` behind its table, and
+/// the table. For read_options(), which links a version that refuses every mask
+/// with kUnsupportedOperation, unless a program asks for this one: by naming
+/// sparse_mask among its operations, or by calling plan_mask().
+Status read_mask(const OptionsRecord& options,
+                 uint32_t n_mask_bytes,
+                 Capsule* capsule);
 
 /// The golden episode of a verified capsule.
 Golden golden_episode(const Capsule& capsule);

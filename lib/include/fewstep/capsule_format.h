@@ -113,7 +113,8 @@ struct GoldenRecord {
 };
 static_assert(sizeof(GoldenRecord) == 32, "GoldenRecord is a file format");
 
-/// Options section: this, then Network::adapted, uint32_t[n_layers].
+/// Options section: this, then Network::adapted, uint32_t[n_layers], then, for
+/// a masked network, MaskWord[n_mask_words(P)] (sparse_mask.h).
 struct OptionsRecord {
   float weight_decay;
   float clip_norm;

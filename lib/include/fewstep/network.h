@@ -85,6 +85,8 @@ struct Network {
   LossOp loss;
   uint8_t out_activation;  ///< As Layer::in_activation, for the last output.
   uint8_t transductive;    ///< 1: outputs depend on the batch (batch_norm).
+  uint8_t masked;          ///< 1: of layers that adapt not all parameters do;
+                           ///< sparse_mask.h has the mask.
   uint16_t first_param_layer;  ///< Below it no gradient flows.
   uint16_t in_c, in_h, in_w;   ///< Shape of one example.
   uint16_t n_tensors;          ///< Parameter tensors.
@@ -96,8 +98,9 @@ struct Network {
   uint32_t n_aux_batch;        ///< Auxiliary values per batch.
   uint32_t out_offset;         ///< Activation offset of the outputs.
   uint32_t n_adapted;          ///< Parameters that adapt, of n_params.
-  /// What adapts (adapted.h): per layer, its first parameter's index among
-  /// those that adapt, or kFrozen. Null: everything does. Not owned.
+  /// What adapts (adapted.h, sparse_mask.h): per layer, its first parameter's
+  /// index among those that adapt, or kFrozen. Null: everything does. Not
+  /// owned.
   const uint32_t* adapted;
 
   /// Whether layer i has parameters that adapt.
@@ -117,6 +120,7 @@ struct Network {
   /// Whether nothing frozen lies between parameters that adapt.
   FEWSTEP_HD constexpr bool adapts_in_one_piece() const {
     if (adapted == nullptr) return true;
+    if (masked != 0) return false;
     uint32_t n_pieces = 0;
     bool inside = false;
     for (uint32_t i = 0; i < n_layers; ++i) {
@@ -218,8 +222,9 @@ const char* to_string(LossOp op);
 bool has_context(const Network& network);
 
 /// Multiply-adds of one gradient of one example on a device: forward + weight
-/// gradient (of layers that adapt) + input gradient (above the first of those),
-/// dense and conv2d layers, padded taps not counted.
+/// gradient (of layers that adapt; of a mask, of gradient_rows()) + input
+/// gradient (above the first of those), dense and conv2d layers, padded taps
+/// not counted.
 uint64_t multiply_adds_per_example(const Network& network);
 
 }  // namespace fewstep

@@ -32,7 +32,8 @@ using EveryOp = OpsF16<Dense,
                        RateNet,
                        Lstm,
                        OnlineMetaSgd,
-                       StepOptions>;
+                       StepOptions,
+                       SparseMask>;
 
 }  // namespace fewstep
 

@@ -35,6 +35,8 @@ extern const fewstep_op fewstep_op_momentum, fewstep_op_momentum_f16;
 extern const fewstep_op fewstep_op_adam, fewstep_op_adam_f16;
 /* Part of the parameters adapt, weight decay, clipping: all storages. */
 extern const fewstep_op fewstep_op_step_options;
+/* Single parameters adapt: a mask. Brings step_options. */
+extern const fewstep_op fewstep_op_sparse_mask;
 extern const fewstep_op fewstep_op_rate_net, fewstep_op_rate_net_f16;
 extern const fewstep_op fewstep_op_lstm, fewstep_op_lstm_f16;
 extern const fewstep_op fewstep_op_online_meta_sgd;

@@ -38,6 +38,8 @@ struct Momentum;
 struct Adam;
 /// Part of the parameters adapt, weight decay, clipping.
 struct StepOptions;
+/// Single parameters adapt: a mask. Brings StepOptions.
+struct SparseMask;
 struct RateNet;
 struct Lstm;
 struct OnlineMetaSgd;
@@ -79,6 +81,7 @@ FEWSTEP_LINKED(MetaSgd, fewstep_op_meta_sgd, fewstep_op_meta_sgd_f16);
 FEWSTEP_LINKED(Momentum, fewstep_op_momentum, fewstep_op_momentum_f16);
 FEWSTEP_LINKED(Adam, fewstep_op_adam, fewstep_op_adam_f16);
 FEWSTEP_LINKED(StepOptions, fewstep_op_step_options, fewstep_op_step_options);
+FEWSTEP_LINKED(SparseMask, fewstep_op_sparse_mask, fewstep_op_sparse_mask);
 FEWSTEP_LINKED(RateNet, fewstep_op_rate_net, fewstep_op_rate_net_f16);
 FEWSTEP_LINKED(Lstm, fewstep_op_lstm, fewstep_op_lstm_f16);
 FEWSTEP_LINKED(OnlineMetaSgd,

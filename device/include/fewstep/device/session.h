@@ -27,6 +27,8 @@ namespace fewstep {
 struct StoredView;
 template <class V>
 struct AdaptedView;
+template <class V>
+struct MaskedView;
 template <class T>
 struct RuleCall;
 template <class T>
@@ -251,6 +253,14 @@ class Session {
   StoredView theta() const;
   AdaptedView<StoredView> adapted_theta() const;  // ops/step_options.cpp
   Workspace<float> workspace() const;
+
+  // The same of a masked network: ops/sparse_mask.cpp.
+  void masked_forward(const float* x, uint32_t n);
+  void masked_backward(const float* x, uint32_t n);
+  void masked_options(float* grad);
+  void masked_update(const RuleCall<float>& call);
+  float masked_parameter(uint32_t i) const;
+  MaskedView<StoredView> masked_theta() const;
 
   // Zero everywhere is the closed session: static ones lie in .bss, and a
   // zeroed fewstep_session is one. What is used most, and smallest, comes

@@ -58,8 +58,8 @@ struct GoldenEpisode {
 
 /// What a capsule is made of.
 struct CapsuleContents {
-  /// From NetworkPlanner, and plan_adapted() if part of it adapts; its arrays
-  /// must live until encode_capsule returns.
+  /// From NetworkPlanner, and plan_adapted() or plan_mask() if part of it
+  /// adapts; its arrays must live until encode_capsule returns.
   Network network = {};
   std::vector<float> theta;              ///< theta_0, [n_params]
   Storage init_storage = Storage::kF32;  ///< kF32 or kF16
