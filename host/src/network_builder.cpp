@@ -87,7 +87,7 @@ std::vector<uint32_t> choose_adapted(const Recipe& recipe,
   uint32_t head = network.n_layers - 1U;
   while (network.layers[head].n_params() == 0) --head;
   for (uint32_t i = 0; i < network.n_layers; ++i) {
-    if (inner.adapt == Adapt::kAll ||
+    if (inner.adapt == Adapt::kAll || inner.adapt == Adapt::kSparse ||
         (i == head) == (inner.adapt == Adapt::kHead)) {
       adapted[i] = 0;
     }

@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fewstep/host/optimizer.h"
 
+#include <span>
+
 #include "fewstep/layers/layer.h"
 
 namespace fewstep::host {
@@ -11,7 +13,7 @@ namespace {
 struct Adam {
   float rate, beta1, beta2, eps, correction1, correction2;
 
-  void step(const std::vector<float>& g, float* x, float* m, float* v) const {
+  void step(std::span<const float> g, float* x, float* m, float* v) const {
     for (size_t i = 0; i < g.size(); ++i) {
       m[i] = fma(1.0F - beta1, g[i], beta1 * m[i]);
       v[i] = fma((1.0F - beta2) * g[i], g[i], beta2 * v[i]);
@@ -22,13 +24,22 @@ struct Adam {
   }
 };
 
+// The schedule of outer.rate, for another rate.
+float scheduled(const OuterRecipe& outer, double rate, int64_t iteration) {
+  OuterRecipe other = outer;
+  other.rate = rate;
+  if (outer.rate > 0.0) other.min_rate *= rate / outer.rate;
+  return scheduled_rate(other, iteration);
+}
+
 }  // namespace
 
 float scheduled_rule_rate(const OuterRecipe& outer, int64_t iteration) {
-  OuterRecipe of_rule = outer;
-  of_rule.rate = outer.rule_rate;
-  if (outer.rate > 0.0) of_rule.min_rate *= outer.rule_rate / outer.rate;
-  return scheduled_rate(of_rule, iteration);
+  return scheduled(outer, outer.rule_rate, iteration);
+}
+
+float scheduled_mask_rate(const OuterRecipe& outer, int64_t iteration) {
+  return scheduled(outer, outer.mask_rate, iteration);
 }
 
 float scheduled_rate(const OuterRecipe& outer, int64_t iteration) {
@@ -64,7 +75,8 @@ float outer_step(const OuterRecipe& outer,
                  bool learn_phi,
                  std::vector<float>& d_theta,
                  std::vector<float>& d_phi,
-                 OuterState* state) {
+                 OuterState* state,
+                 uint32_t n_logits) {
   const uint32_t n_theta = static_cast<uint32_t>(d_theta.size());
   const uint32_t n_phi = learn_phi ? static_cast<uint32_t>(d_phi.size()) : 0;
   const float norm =
@@ -81,6 +93,9 @@ float outer_step(const OuterRecipe& outer,
 
   const float rate = scheduled_rate(outer, state->iteration);
   const float rule_rate = scheduled_rule_rate(outer, state->iteration);
+  const float mask_rate = scheduled_mask_rate(outer, state->iteration);
+  // Of phi, before the logits.
+  const uint32_t n_rule = n_phi < n_logits ? 0 : n_phi - n_logits;
   const float decay = rate * static_cast<float>(outer.weight_decay);
   if (decay != 0.0F) {
     for (float& x : state->theta) x = fma(-decay, x, x);
@@ -90,7 +105,8 @@ float outer_step(const OuterRecipe& outer,
       state->theta[i] = fma(-rate, d_theta[i], state->theta[i]);
     }
     for (uint32_t i = 0; i < n_phi; ++i) {
-      state->phi[i] = fma(-rule_rate, d_phi[i], state->phi[i]);
+      const float r = i < n_rule ? rule_rate : mask_rate;
+      state->phi[i] = fma(-r, d_phi[i], state->phi[i]);
     }
   } else {
     const float beta1 = static_cast<float>(outer.beta1);
@@ -107,11 +123,14 @@ float outer_step(const OuterRecipe& outer,
                  1.0F - state->beta2_power};
     adam.step(d_theta, state->theta.data(), state->m.data(), state->v.data());
     if (learn_phi) {
+      const std::span<const float> g = d_phi;
+      float* const x = state->phi.data();
+      float* const m = state->m.data() + n_theta;
+      float* const v = state->v.data() + n_theta;
       adam.rate = rule_rate;
-      adam.step(d_phi,
-                state->phi.data(),
-                state->m.data() + n_theta,
-                state->v.data() + n_theta);
+      adam.step(g.first(n_rule), x, m, v);
+      adam.rate = mask_rate;
+      adam.step(g.subspan(n_rule), x + n_rule, m + n_rule, v + n_rule);
     }
   }
   ++state->iteration;

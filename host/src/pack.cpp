@@ -6,10 +6,14 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
 
 #include "fewstep/device/every_op.h"
 #include "fewstep/device/session.h"
 #include "fewstep/host/error.h"
+#include "fewstep/host/learned_mask.h"
+#include "fewstep/host/mask_packing.h"
 #include "fewstep/host/network_builder.h"
 #include "fewstep/host/rule_values.h"
 
@@ -130,6 +134,19 @@ GoldenEpisode record_golden(const CapsuleBytes& bytes,
   return golden;
 }
 
+// The network as the logits at the end of trained.rate leave it.
+MaskedNetwork mask_network(const Recipe& recipe,
+                           const Network& whole,
+                           std::span<const float> logits) {
+  MaskedNetwork masked(whole, logits);
+  if (masked.adapts) return masked;
+  throw Error(Exit::kNumeric,
+              fmt::format("{}: inner.adapt: the learned mask stops every "
+                          "parameter, so nothing would adapt; lower "
+                          "outer.mask_rate, or raise inner.mask_start",
+                          recipe.where("inner.adapt")));
+}
+
 // No time stamps and no paths: the same run gives the same bytes anywhere.
 std::string provenance_of(const Recipe& recipe, const Trained& trained) {
   nlohmann::ordered_json json;
@@ -166,6 +183,21 @@ CapsuleBytes pack_capsule(const Recipe& recipe,
   check_length("rate", trained.rate.size(), contents.rule.n_phi);
   contents.theta.assign(trained.theta.begin(), trained.theta.end());
   contents.phi.assign(trained.rate.begin(), trained.rate.end());
+  std::optional<MaskedNetwork> masked;
+  if (contents.rule.learned_mask) {
+    const Rule all = contents.rule;
+    const Network& whole = planned.network;
+    masked.emplace(mask_network(
+        recipe, whole, trained.rate.subspan(logits_begin(all, whole))));
+    contents.network = masked->network;
+    contents.rule = make_rule(all.op, all.steps, contents.network, all.options);
+    contents.rule.weight_decay = all.weight_decay;
+    contents.rule.clip_norm = all.clip_norm;
+    contents.phi.clear();
+    for (const uint32_t i : kept_phi(all, whole, contents.network)) {
+      contents.phi.push_back(trained.rate[i]);
+    }
+  }
   contents.init_storage = recipe.capsule.init;
   contents.rate_storage = recipe.capsule.rates;
   contents.limits = limits_of(recipe, source);

@@ -32,7 +32,10 @@ constexpr std::pair<const char*, Adapt> kAdapts[] = {
     {"all", Adapt::kAll},
     {"head", Adapt::kHead},
     {"body", Adapt::kBody},
-    {"context", Adapt::kContext}};
+    {"context", Adapt::kContext},
+    {"sparse", Adapt::kSparse}};
+
+constexpr double kMaskStart = 0.01;
 
 // Rates that change from step to step.
 void read_rate_adaptation(const TableReader& r, InnerRecipe* inner) {
@@ -152,7 +155,7 @@ void read_learned(const TableReader& r, InnerRecipe* inner) {
   }
 }
 
-// "all", "head", "body", "context", or layers by name or by index.
+// "all", "head", "body", "context", "sparse", or layers by name or by index.
 void read_adapt(const TableReader& r, Recipe* recipe) {
   InnerRecipe* inner = &recipe->inner;
   if (!r.is_array("adapt")) {
@@ -161,9 +164,9 @@ void read_adapt(const TableReader& r, Recipe* recipe) {
     return;
   }
   const std::string expected =
-      "must be \"all\", \"head\", \"body\", \"context\", or an array of "
-      "layers, "
-      "by name (\"conv2d2\", the second conv2d) or by index from 0";
+      "must be \"all\", \"head\", \"body\", \"context\", \"sparse\", or an "
+      "array "
+      "of layers, by name (\"conv2d2\", the second conv2d) or by index from 0";
   std::vector<LayerOp> ops;
   for (const LayerRecipe& layer : recipe->network.layers) {
     ops.push_back(layer.op);
@@ -193,6 +196,22 @@ void read_adapt(const TableReader& r, Recipe* recipe) {
   }
 }
 
+// What a learned mask has besides, and which rules it goes with.
+void read_mask(const TableReader& r, InnerRecipe* inner) {
+  const bool sparse = inner->adapt == Adapt::kSparse;
+  if (r.has("mask_start") && !sparse) {
+    r.fail("mask_start",
+           "is where the logits of a learned mask start: needs adapt = "
+           "\"sparse\"");
+  }
+  inner->mask_start = r.real("mask_start", 0.0, kAny, kMaskStart);
+  if (sparse && inner->rule == RuleOp::kRateNet) {
+    r.fail("adapt",
+           "rate_net sets rates from statistics of whole tensors, which a mask "
+           "would tear apart: use another rule, or adapt layers");
+  }
+}
+
 }  // namespace
 
 void read_inner(const TableReader& r, Recipe* recipe) {
@@ -219,6 +238,7 @@ void read_inner(const TableReader& r, Recipe* recipe) {
   }
   inner->order = r.small("order", 1, 2, 2);
   read_adapt(r, recipe);
+  read_mask(r, inner);
   inner->weight_decay = r.real("weight_decay", 0.0, kAny, 0.0);
   inner->clip_norm = r.real("clip_norm", 0.0, kAny, 0.0);
   for (const char* key : {"weight_decay", "clip_norm"}) {

@@ -23,6 +23,12 @@ constexpr std::pair<const char*, Schedule> kSchedules[] = {
 // Reptile moves theta towards theta_K and takes no derivative.
 void read_reptile(Recipe* recipe) {
   InnerRecipe* inner = &recipe->inner;
+  if (inner->adapt == Adapt::kSparse) {
+    refuse(*recipe,
+           "outer.method",
+           "reptile moves the initialization only and cannot learn the mask of "
+           "adapt = \"sparse\"; use method = \"gradient\", or another adapt");
+  }
   if (learns_phi(*inner)) {
     refuse(*recipe,
            "outer.method",
@@ -112,6 +118,10 @@ void read_outer(const TableReader& r, Recipe* recipe) {
                               std::optional(OuterOptimizer::kAdam));
   outer->rate = r.real("rate", 0.0, kAny, 1e-3);
   outer->rule_rate = r.real("rule_rate", 0.0, kAny, outer->rate);
+  outer->mask_rate = r.real("mask_rate", 0.0, kAny, outer->rate);
+  if (r.has("mask_rate") && recipe->inner.adapt != Adapt::kSparse) {
+    r.fail("mask_rate", "is of a learned mask: needs inner.adapt = \"sparse\"");
+  }
   outer->schedule = r.choice("schedule",
                              Choices<Schedule>(kSchedules),
                              std::optional(Schedule::kConstant));

@@ -173,6 +173,10 @@ std::string to_toml(const Recipe& recipe) {
                                     : quote(to_string(inner.adapt)),
       number(inner.weight_decay),
       number(inner.clip_norm));
+  const bool sparse = inner.adapt == Adapt::kSparse;
+  if (sparse) {
+    out += fmt::format("mask_start = {}\n", number(inner.mask_start));
+  }
   out += moment_lines(inner);
 
   const OuterRecipe& outer = recipe.outer;
@@ -184,6 +188,7 @@ std::string to_toml(const Recipe& recipe) {
       number(outer.rate),
       number(outer.rule_rate),
       to_string(outer.schedule));
+  if (sparse) out += fmt::format("mask_rate = {}\n", number(outer.mask_rate));
   if (outer.schedule == Schedule::kCosine) {
     out += fmt::format("min_rate = {}\n", number(outer.min_rate));
   }
@@ -257,6 +262,7 @@ const char* to_string(Adapt adapt) {
     case Adapt::kBody: return "body";
     case Adapt::kContext: return "context";
     case Adapt::kLayers: return "layers";
+    case Adapt::kSparse: return "sparse";
   }
   return "unknown";
 }

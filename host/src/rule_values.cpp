@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "fewstep/host/learned_mask.h"
 #include "fewstep/host/philox.h"
 #include "fewstep/numerics/elementary.h"
 
@@ -18,7 +19,8 @@ struct Parts {
   uint32_t moments;
 
   Parts(const Rule& rule, const Network& network)
-      : scalars(n_scalars(rule.op) != 0 ? n_rates(rule, network) : rule.n_phi),
+      : scalars(n_scalars(rule.op) != 0 ? n_rates(rule, network)
+                                        : logits_begin(rule, network)),
         moments(scalars + n_scalars(rule.op)) {}
 };
 
@@ -100,6 +102,10 @@ Rule build_rule(const InnerRecipe& inner, const Network& network) {
       make_rule(op, static_cast<uint16_t>(inner.steps), network, options);
   rule.weight_decay = static_cast<float>(inner.weight_decay);
   rule.clip_norm = static_cast<float>(inner.clip_norm);
+  if (inner.adapt == Adapt::kSparse && rule.n_phi != 0) {
+    rule.learned_mask = true;
+    rule.n_phi += network.n_adapted;
+  }
   return rule;
 }
 
@@ -108,6 +114,14 @@ std::vector<float> initial_phi(const InnerRecipe& inner,
                                const Rule& rule,
                                const Network& network) {
   const float rate = static_cast<float>(inner.rate);
+  if (rule.learned_mask) {
+    Rule plain = rule;
+    plain.learned_mask = false;
+    plain.n_phi = logits_begin(rule, network);
+    std::vector<float> phi = initial_phi(inner, seed, plain, network);
+    phi.resize(rule.n_phi, static_cast<float>(inner.mask_start));
+    return phi;
+  }
   if (rule.op == RuleOp::kRateNet) {
     return initial_rate_net(
         rate_net_shape(network, rule.steps, rule.options), rate, seed);
@@ -135,7 +149,8 @@ std::vector<float> initial_phi(const InnerRecipe& inner,
 }
 
 bool learns_phi(const InnerRecipe& inner) {
-  return inner.learn_rate || inner.learn_beta || inner.learn_moments;
+  return inner.learn_rate || inner.learn_beta || inner.learn_moments ||
+         inner.adapt == Adapt::kSparse;
 }
 
 void freeze_phi(const InnerRecipe& inner,

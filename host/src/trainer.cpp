@@ -14,6 +14,7 @@
 #include "fewstep/host/engine.h"
 #include "fewstep/host/error.h"
 #include "fewstep/host/file.h"
+#include "fewstep/host/learned_mask.h"
 #include "fewstep/host/network_builder.h"
 #include "fewstep/host/npz.h"
 #include "fewstep/host/pack.h"
@@ -194,8 +195,12 @@ class Run {
     n_dropped_ += step.n_dropped;
     freeze_contexts(network_.network, &d_theta_);
     freeze_phi(recipe_.inner, rule_, network_.network, &d_phi_);
-    outer_step(
-        recipe_.outer, learns_phi(recipe_.inner), d_theta_, d_phi_, &state_);
+    outer_step(recipe_.outer,
+               learns_phi(recipe_.inner),
+               d_theta_,
+               d_phi_,
+               &state_,
+               n_logits(rule_, network_.network));
     project_phi(rule_, network_.network, &state_.phi);
     return step.query_loss;
   }

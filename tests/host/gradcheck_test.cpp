@@ -138,10 +138,11 @@ TEST_P(Gradchecks, PassWithStepOptions) {
                      ", steps " + std::to_string(steps));
         TestNetwork net(specs.input, specs.specs, LossOp::kSoftmaxCrossEntropy);
         const Rule rule = choice.rule(&net, test_rule, steps);
-        if (rule.n_phi == 0) continue;  // rate_net: layers in one piece.
+        // rate_net: layers in one piece, and no mask.
+        if (rule.n_phi == 0) continue;
         const auto results =
             check(AllOps(), net, rule, steps, 20, {}, test_rule.phi_seed);
-        EXPECT_EQ(results.size(), 6U);
+        EXPECT_EQ(results.size(), rule.learned_mask ? 8U : 6U);
         for (const GradcheckResult& r : results) {
           EXPECT_LE(r.error, r.tolerance) << describe(r);
           EXPECT_GT(r.n_values, 0U);
@@ -198,6 +199,7 @@ enum class Fault {
   kNoRates,
   kNoGains,
   kNoMoments,
+  kStepAgain,  // The step that a sweep takes again, for a mask's logits.
   // Of step options.
   kHessianOfAdaptedOnly,  // H g_bar over the rows that adapt.
   kNoDecayTerm,           // theta_bar without that of weight decay.
@@ -209,6 +211,9 @@ struct FaultyOps {
   Fault fault = Fault::kNone;
   LayerOp layer = LayerOp::kDense;
   const Network* network = nullptr;  // kHessianOfAdaptedOnly.
+  // kStepAgain: a sweep updates K times forwards, then as often again.
+  uint32_t steps = 1;
+  mutable uint32_t n_updates = 0;
 
   template <class T>
   static void negate(T* values, uint64_t n) {
@@ -264,6 +269,11 @@ struct FaultyOps {
               const W& theta,
               const R& phi) const {
     AllOps().update(e, c, theta, phi);
+    if (fault != Fault::kStepAgain || n_updates++ % (2 * steps) < steps) return;
+    for (uint32_t i = 0; i < c.network->n_adapted; ++i) {
+      const T from = theta(i);
+      c.grad[i] = from + from - c.grad[i];
+    }
   }
   template <class W, class R, class E, class T>
   void vjp(const E& e,
@@ -414,6 +424,46 @@ TEST(GradcheckCanary, SeesEveryTermOfStepOptions) {
         EXPECT_EQ(passed(results, "first-order tangent", "theta"),
                   !p.first_order);
       }
+    }
+  }
+}
+
+// The mask's own terms: theta+ - theta in the logits' bars, lambda of what the
+// mask stops; and that what a rule gives counts for what adapts only.
+TEST(GradcheckCanary, SeesEveryTermOfALearnedMask) {
+  const NamedSpecs specs = named("relu");
+  for (const TestRule& test_rule : kTestRules) {
+    for (const uint32_t steps : {1U, 3U}) {
+      SCOPED_TRACE(std::string(test_rule.name) + ", steps " +
+                   std::to_string(steps));
+      TestNetwork net(specs.input, specs.specs, LossOp::kMeanSquaredError);
+      const StepChoice sparse = {"sparse", StepChoice::kSparse, 0.0F, 0.0F};
+      const Rule rule = sparse.rule(&net, test_rule, steps);
+      if (rule.n_phi == 0) continue;
+      FaultyOps ops;
+      const auto run = [&](Fault fault) {
+        ops.fault = fault;
+        ops.steps = steps;
+        ops.n_updates = 0;
+        return check(ops, net, rule, steps, 0, {}, test_rule.phi_seed);
+      };
+      for (const GradcheckResult& r : run(Fault::kNone)) {
+        EXPECT_TRUE(r.passed) << describe(r);
+      }
+      // The step that the sweep takes again for the logits' bars.
+      auto results = run(Fault::kStepAgain);
+      EXPECT_TRUE(passed(results, "tangent", "theta"));
+      EXPECT_TRUE(passed(results, "tangent", "phi"));
+      EXPECT_FALSE(passed(results, "tangent", "mask"));
+      EXPECT_FALSE(passed(results, "first-order tangent", "mask"));
+      // lambda itself, from the last step to the first.
+      results = run(Fault::kThetaBar);
+      EXPECT_FALSE(passed(results, "tangent", "theta"));
+      EXPECT_FALSE(passed(results, "differences", "theta"));
+      EXPECT_EQ(passed(results, "tangent", "mask"), steps == 1);
+      EXPECT_EQ(passed(results, "first-order tangent", "mask"), steps == 1);
+      results = run(Fault::kGradBar);
+      EXPECT_EQ(passed(results, "tangent", "mask"), steps == 1);
     }
   }
 }

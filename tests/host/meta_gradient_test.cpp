@@ -378,7 +378,9 @@ TEST_P(MetaGradients, EqualsComplexStepOfTheReference) {
 }
 
 // The same where part of the network adapts, with weight decay and clipping:
-// all of it written again at complex numbers.
+// all of it written again at complex numbers. A learned mask multiplies the
+// step: by its hard value, to whose derivative a logit's imaginary part is
+// added.
 TEST_P(MetaGradients, WithStepOptionsEqualsComplexStepOfTheReference) {
   using C = std::complex<double>;
   using reference::Vector;
@@ -410,16 +412,24 @@ TEST_P(MetaGradients, WithStepOptionsEqualsComplexStepOfTheReference) {
           const auto index = rate_index(net, rule, k);
           Vector<C> g = ref.gradient(t, sx, sa);
           g += 2.0 * static_cast<double>(rule.weight_decay) * t;
+          const Eigen::Index logits = rule.learned_mask ? t.size() : 0;
+          const auto mask = [&](Eigen::Index i) {
+            if (logits == 0) return C(1.0);
+            const C m = p[p.size() - logits + i];
+            return C(m.real() >= 0.0 ? 1.0 : 0.0, m.imag());
+          };
           C square(0.0);
           for (Eigen::Index i = 0; i < t.size(); ++i) {
-            if (index[static_cast<size_t>(i)] != kNoRate) square += g[i] * g[i];
+            if (index[static_cast<size_t>(i)] == kNoRate) continue;
+            square += mask(i).real() * g[i] * g[i];
           }
           const double most = static_cast<double>(rule.clip_norm);
           const C norm = std::sqrt(square);
           if (most != 0.0 && norm.real() > most) g *= most / norm;
           for (Eigen::Index i = 0; i < t.size(); ++i) {
             const size_t at = index[static_cast<size_t>(i)];
-            if (at != kNoRate) t[i] -= p[static_cast<Eigen::Index>(at)] * g[i];
+            if (at == kNoRate) continue;
+            t[i] -= mask(i) * p[static_cast<Eigen::Index>(at)] * g[i];
           }
         }
         return ref.loss(t, qx, qa);

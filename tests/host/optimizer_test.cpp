@@ -212,6 +212,26 @@ TEST(Optimizer, TheRuleMayHaveARateOfItsOwn) {
   }
 }
 
+TEST(Optimizer, AMaskMayHaveARateOfItsOwn) {
+  OuterRecipe r = recipe(OuterOptimizer::kSgd);
+  r.rule_rate = 0.0025;
+  r.mask_rate = 0.5;
+  for (const OuterOptimizer optimizer :
+       {OuterOptimizer::kAdam, OuterOptimizer::kSgd}) {
+    r.optimizer = optimizer;
+    OuterState s = start(1);
+    for (int step = 0; step < 2; ++step) {
+      const OuterState before = s;
+      std::vector<float> d_theta(kTheta, 1.0F);
+      std::vector<float> d_phi(kPhi, 1.0F);
+      static_cast<void>(outer_step(r, true, d_theta, d_phi, &s, 3));
+      for (size_t i = 0; i < kPhi; ++i) {
+        EXPECT_NEAR(s.phi[i] - before.phi[i], i < 4 ? -0.0025F : -0.5F, 1e-5F);
+      }
+    }
+  }
+}
+
 TEST(Optimizer, DecayShrinksThetaApartFromTheGradient) {
   for (const OuterOptimizer optimizer :
        {OuterOptimizer::kAdam, OuterOptimizer::kSgd}) {

@@ -124,6 +124,8 @@ TEST(Presets, AreTheirMethods) {
   }
   EXPECT_EQ(of("meta_lstm").inner.rule, RuleOp::kLstm);
   EXPECT_EQ(of("meta_lstm").inner.order, 1);
+  EXPECT_EQ(of("sparse_maml").inner.adapt, Adapt::kSparse);
+  EXPECT_EQ(of("sparse_maml").inner.rule, RuleOp::kSgd);
   EXPECT_EQ(of("meta_sgd").inner.rule, RuleOp::kMetaSgd);
   EXPECT_EQ(of("reptile").outer.method, OuterMethod::kReptile);
   EXPECT_EQ(of("maml_lslr").inner.rule, RuleOp::kLslr);

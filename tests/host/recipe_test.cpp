@@ -174,6 +174,56 @@ TEST(Recipe, GivesTheRuleItsOptions) {
   EXPECT_EQ(to_toml(parse_recipe(to_toml(r), "x.toml")), to_toml(r));
 }
 
+TEST(Recipe, ALearnedMaskIsPartOfTheRule) {
+  const Recipe r = parse_recipe(
+      kImages,
+      "r.toml",
+      {"inner.adapt=sparse", "inner.mask_start=0.25", "outer.mask_rate=0.5"});
+  EXPECT_EQ(r.inner.adapt, Adapt::kSparse);
+  EXPECT_EQ(r.outer.mask_rate, 0.5);
+  EXPECT_EQ(to_toml(parse_recipe(to_toml(r), "r.toml")), to_toml(r));
+  const PlannedNetwork planned = build_network(r);
+  EXPECT_EQ(planned.network.adapted, nullptr);
+  const Rule rule = build_rule(r.inner, planned.network);
+  const uint32_t n_params = planned.network.n_params;
+  EXPECT_TRUE(rule.learned_mask);
+  EXPECT_EQ(rule.n_phi, 6U * 3 + n_params);  // lslr: six tensors, three steps.
+  EXPECT_TRUE(learns_phi(r.inner));
+  std::vector<float> phi = initial_phi(r.inner, r.seed, rule, planned.network);
+  ASSERT_EQ(phi.size(), rule.n_phi);
+  EXPECT_EQ(phi[17], 0.4F);
+  EXPECT_EQ(phi[18], 0.25F);
+  EXPECT_EQ(phi.back(), 0.25F);
+  // A fixed rate stays; the mask does not.
+  Recipe fixed = r;
+  fixed.inner.rule = RuleOp::kSgd;
+  fixed.inner.learn_rate = false;
+  const Rule sgd = build_rule(fixed.inner, planned.network);
+  std::vector<float> d_phi(sgd.n_phi, 1.0F);
+  freeze_phi(fixed.inner, sgd, planned.network, &d_phi);
+  EXPECT_EQ(d_phi[0], 0.0F);
+  EXPECT_EQ(d_phi[1], 1.0F);
+  EXPECT_EQ(d_phi.back(), 1.0F);
+}
+
+TEST(Recipe, AMaskThatMakesNoSenseIsRefused) {
+  const auto said = [](const std::vector<std::string>& overrides) {
+    return error_of(kImages, overrides);
+  };
+  EXPECT_THAT(said({"inner.mask_start=0.5"}),
+              HasSubstr("inner.mask_start: is where the logits"));
+  EXPECT_THAT(said({"outer.mask_rate=0.5"}),
+              HasSubstr("outer.mask_rate: is of a learned mask"));
+  EXPECT_THAT(said({"inner.adapt=sparse", "inner.rule=rate_net"}),
+              HasSubstr("inner.adapt: rate_net sets rates from statistics"));
+  EXPECT_THAT(said({"inner.adapt=sparse",
+                    "inner.rule=sgd",
+                    "inner.learn_rate=false",
+                    "outer.method=reptile"}),
+              HasSubstr("outer.method: reptile moves the initialization only "
+                        "and cannot learn the mask"));
+}
+
 // Reptile learns nothing of what does not adapt.
 TEST(Recipe, RefusesReptileOfAPart) {
   const std::vector<std::string> reptile = {

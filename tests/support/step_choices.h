@@ -1,5 +1,5 @@
-// What a step may have besides its rule: part of the network adapts, weight
-// decay, clipping.
+// What a step may have besides its rule: part of the network adapts, or what a
+// learned mask lets, weight decay, clipping.
 //
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
@@ -15,11 +15,12 @@ namespace fewstep::testing {
 
 struct StepChoice {
   const char* name;
-  enum { kAll, kHead, kBody, kEnds, kContexts } adapt;
+  enum { kAll, kHead, kBody, kEnds, kContexts, kSparse } adapt;
   float weight_decay;
   float clip_norm;
 
-  /// Changes the network, and gives the rule for it.
+  /// Changes the network, and gives the rule for it: n_phi = 0 where there is
+  /// none.
   Rule rule(TestNetwork* net, const TestRule& test_rule, uint32_t steps) const {
     const std::vector<size_t> list = net->with_parameters();
     if (adapt == kHead) net->adapt(net->head());
@@ -29,6 +30,11 @@ struct StepChoice {
     Rule made = test_rule.make(steps, net->network);
     made.weight_decay = weight_decay;
     made.clip_norm = clip_norm;
+    if (adapt == kSparse && made.op == RuleOp::kRateNet) made.n_phi = 0;
+    if (adapt == kSparse && made.n_phi != 0) {
+      made.learned_mask = true;
+      made.n_phi += net->network.n_params;
+    }
     return made;
   }
 };
@@ -41,6 +47,8 @@ inline constexpr StepChoice kStepChoices[] = {
     {"clip", StepChoice::kAll, 0.0F, 0.375F},
     {"head_decay_clip", StepChoice::kHead, 0.0625F, 0.25F},
     {"ends_decay_clip", StepChoice::kEnds, 0.0625F, 0.375F},
+    {"sparse", StepChoice::kSparse, 0.0F, 0.0F},
+    {"sparse_decay_clip", StepChoice::kSparse, 0.0625F, 0.375F},
 };
 
 }  // namespace fewstep::testing

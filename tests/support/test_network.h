@@ -16,6 +16,7 @@
 
 #include "fewstep/adapted.h"
 #include "fewstep/host/episode.h"
+#include "fewstep/host/learned_mask.h"
 #include "fewstep/inner_loop.h"
 #include "fewstep/network.h"
 #include "fewstep/rules/rule.h"
@@ -185,7 +186,8 @@ struct TestNetwork {
 };
 
 /// Small rates for `rule`, all different and some negative; gains in (0, 1);
-/// learned moments of either sign, but for the roots of adam's v_0.
+/// learned moments of either sign, but for the roots of adam's v_0; a learned
+/// mask's logits around 0.
 inline std::vector<float> random_phi(const Rule& rule,
                                      const Network& network,
                                      uint32_t seed) {
@@ -196,9 +198,11 @@ inline std::vector<float> random_phi(const Rule& rule,
     phi[n_rates(rule, network) + j] = 0.5F + 0.4F * uniform();
   }
   const bool roots = rule.op == RuleOp::kAdam && rule.options.learned_moments();
+  const uint32_t logits = host::logits_begin(rule, network);
   for (uint32_t i = 0; roots && i < network.n_adapted; ++i) {
-    phi[rule.n_phi - 1 - i] = 0.6F + 0.4F * uniform();
+    phi[logits - 1 - i] = 0.6F + 0.4F * uniform();
   }
+  for (uint32_t i = logits; i < rule.n_phi; ++i) phi[i] = uniform();
   return phi;
 }
 

@@ -17,6 +17,7 @@
 #include "fewstep/host/capsule_writer.h"
 #include "fewstep/host/episode_file.h"
 #include "fewstep/host/file.h"
+#include "fewstep/host/mask_packing.h"
 #include "fewstep/host/npz.h"
 #include "fewstep/host/recipe.h"
 #include "fewstep/host/task_factory.h"
@@ -158,7 +159,10 @@ std::string header(const std::string& name,
 
 void save_arrays(const std::string& path, const Capsule& capsule) {
   const std::vector<float> theta = host::decode_init(capsule);
-  const std::vector<float> rate = host::decode_rates(capsule);
+  // As training has it, which a recipe may start from.
+  const std::vector<float> rate = capsule.network.masked != 0
+                                      ? host::unmask(capsule).phi
+                                      : host::decode_rates(capsule);
   host::Npz npz;
   npz.set<float>("theta", {theta.size()}, theta);
   npz.set<float>("rate", {rate.size()}, rate);

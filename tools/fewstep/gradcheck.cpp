@@ -12,7 +12,9 @@
 #include <vector>
 
 #include "commands.h"
+#include "fewstep/host/learned_mask.h"
 #include "fewstep/host/network_builder.h"
+#include "fewstep/host/philox.h"
 #include "fewstep/host/recipe.h"
 #include "fewstep/host/rule_values.h"
 #include "fewstep/host/task_factory.h"
@@ -42,7 +44,14 @@ host::Exit run_gradcheck(const Arguments& arguments) {
       host::make_task_source(recipe);
   host::Episode episode;
   source->sample(host::Split::kTrain, recipe.seed, 0, 0, &episode);
-  const host::OuterState state = host::initial_state(recipe);
+  host::OuterState state = host::initial_state(recipe);
+  // Training starts with an open mask; here some of it is closed.
+  host::Random mask(recipe.seed, 2, 0, host::Purpose::kCheck);
+  for (size_t i = host::logits_begin(rule, planned.network);
+       i < state.phi.size();
+       ++i) {
+    state.phi[i] = mask.normal();
+  }
 
   host::GradcheckOptions options = arguments.options;
   options.steps = static_cast<uint32_t>(recipe.inner.steps);

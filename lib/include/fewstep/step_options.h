@@ -23,18 +23,29 @@
 
 namespace fewstep {
 
+/// Keeps every parameter of an array.
+struct KeepAll {
+  template <class T>
+  FEWSTEP_INLINE const T& operator()(uint32_t, const T& value) const {
+    return value;
+  }
+};
+
 /// grad = g' of grad = g, in place, for rules with has_step_options(). grad is
 /// [A], what adapts; so is theta, or, with `whole`, all of theta.
 ///
 /// @param scale  s is left there; [1], in memory that all of `e` can see.
-template <class T, class E, class W>
+/// @param keep   keep(i, value): value, or +0 where a mask stops parameter i:
+///               |u| is over the others.
+template <class T, class E, class W, class Keep = KeepAll>
 FEWSTEP_HD void apply_step_options(const E& e,
                                    const Network& network,
                                    const Rule& rule,
                                    const W& theta,
                                    bool whole,
                                    T* grad,
-                                   T* scale) {
+                                   T* scale,
+                                   const Keep& keep = {}) {
   if (rule.weight_decay != 0.0F) {
     const T twice = constant<T>(2.0F * rule.weight_decay);
     for_each_window(network, [&](const AdaptedWindow& w) {
@@ -49,7 +60,8 @@ FEWSTEP_HD void apply_step_options(const E& e,
     const T most = constant<T>(rule.clip_norm);
     const T norm =
         sqrt(partial_sum<T>(network.n_adapted, [&](uint32_t i, const T& s) {
-          return fma(grad[i], grad[i], s);
+          const T g = keep(i, grad[i]);
+          return fma(g, g, s);
         }));
     *scale = select(less_equal(norm, most), constant<T>(1.0F), T{most / norm});
   });
@@ -65,7 +77,8 @@ FEWSTEP_HD void apply_step_options(const E& e,
 /// @param grad   g'
 /// @param scale  s, from apply_step_options()
 /// @param dot    Scratch; [1], in memory that all of `e` can see.
-template <class T, class E>
+/// @param keep   As above; grad_bar is 0 where a mask stops a parameter.
+template <class T, class E, class Keep = KeepAll>
 FEWSTEP_HD void step_options_vjp(const E& e,
                                  const Network& network,
                                  const Rule& rule,
@@ -73,7 +86,8 @@ FEWSTEP_HD void step_options_vjp(const E& e,
                                  const T* scale,
                                  T* dot,
                                  T* theta_bar,
-                                 T* grad_bar) {
+                                 T* grad_bar,
+                                 const Keep& keep = {}) {
   const uint32_t n = network.n_adapted;
   if (rule.clip_norm != 0.0F) {
     e.for_each(1, [&](uint32_t) {
@@ -87,7 +101,7 @@ FEWSTEP_HD void step_options_vjp(const E& e,
     });
     e.barrier();
     e.for_each(n, [&](uint32_t i) {
-      grad_bar[i] = *scale * fma(-grad[i], *dot, grad_bar[i]);
+      grad_bar[i] = *scale * fma(-keep(i, grad[i]), *dot, grad_bar[i]);
     });
     e.barrier();
   }

@@ -35,7 +35,7 @@ struct GradcheckOptions {
 /// passes when |a - n| <= tolerance |a|.
 struct GradcheckResult {
   std::string check;     ///< "tangent", "first-order tangent", "differences".
-  std::string quantity;  ///< "theta" or "phi".
+  std::string quantity;  ///< "theta", "phi" or "mask".
   double error;          ///< |a - n| / |a|
   double tolerance;
   uint32_t n_values;   ///< Directions or coordinates compared.
@@ -54,6 +54,12 @@ struct GradcheckResult {
 /// - "differences": second order against fourth-order central differences, h =
 ///   1e-5, tolerance 1e-6, coordinate by coordinate. (Second-order differences
 ///   err by more than that on the rates of several steps.)
+///
+/// Of a learned mask (learned_mask.h), whose logits are apart from phi's other
+/// values, the loss is piecewise constant in the logits, and what the sweep
+/// gives is by definition the derivative by the mask as a continuous factor of
+/// the step, at its hard value. The tangents are of that function, at dual
+/// numbers whose primal parts are the hard ones; differences are not taken.
 std::vector<GradcheckResult> gradcheck(const Network& network,
                                        const Rule& rule,
                                        const Episode& episode,

@@ -15,6 +15,7 @@
 #include "fewstep/executor/serial.h"
 #include "fewstep/host/dropout.h"
 #include "fewstep/host/gradcheck.h"
+#include "fewstep/host/learned_mask.h"
 #include "fewstep/host/meta_gradient.h"
 #include "fewstep/host/philox.h"
 #include "fewstep/host/probe.h"
@@ -128,15 +129,30 @@ T loss_after_adaptation(Ops& ops,
     call.next_state = state.data();
     call.scratch = scratch.data();
     T scale = zero;
-    apply_step_options(e,
-                       network,
-                       rule,
-                       PlainView<T>{from.data()},
-                       false,
-                       next.data(),
-                       &scale);
+    const auto options = [&](const auto& keep) {
+      apply_step_options(e,
+                         network,
+                         rule,
+                         PlainView<T>{from.data()},
+                         false,
+                         next.data(),
+                         &scale,
+                         keep);
+    };
+    const T* const logits = phi.data() + logits_begin(rule, network);
+    if (rule.learned_mask) {
+      options([&](uint32_t j, const T& value) {
+        return select(mask_of(logits[j]), value, zero);
+      });
+    } else {
+      options(KeepAll());
+    }
     update(e, ops, call, PlainView<T>{from.data()}, PlainView<T>{phi.data()});
-    for (size_t j = 0; j < at.size(); ++j) theta[at[j]] = next[j];
+    for (size_t j = 0; j < at.size(); ++j) {
+      theta[at[j]] = rule.learned_mask
+                         ? straight_through(logits[j], next[j], from[j])
+                         : next[j];
+    }
   }
   if (weights.empty()) return query_loss(steps);
   return total + constant<T>(weights[steps]) * query_loss(steps);
@@ -168,8 +184,9 @@ class Gradcheck {
     std::vector<GradcheckResult> results;
     sweep(true);
     tangents("tangent", false, &results);
-    differences("theta", d_theta_, 0, &results);
-    differences("phi", d_phi_, theta_.size(), &results);
+    for (const Quantity& q : quantities()) {
+      if (q.has_differences) differences(q, &results);
+    }
     sweep(false);
     tangents("first-order tangent", true, &results);
     return results;
@@ -187,6 +204,27 @@ class Gradcheck {
                                  std::max(shape.n_support, shape.n_query));
     dropout.draw_for({{options_.seed, 0, 0}});
     return dropout;
+  }
+  /// Learned values that are compared as one vector: [begin, end) of theta or
+  /// of phi.
+  struct Quantity {
+    const char* name;
+    bool of_theta;
+    size_t begin, end;
+    bool has_differences;
+  };
+  std::vector<Quantity> quantities() const {
+    const size_t logits = logits_begin(rule_, network_);
+    std::vector<Quantity> all = {{"theta", true, 0, theta_.size(), true},
+                                 {"phi", false, 0, logits, true}};
+    // The loss is constant between changes of the mask.
+    if (rule_.learned_mask) {
+      all.push_back({"mask", false, logits, phi_.size(), false});
+    }
+    return all;
+  }
+  const std::vector<double>& gradient(const Quantity& q) const {
+    return q.of_theta ? d_theta_ : d_phi_;
   }
 
   // Fills d_theta_ and d_phi_.
@@ -238,24 +276,23 @@ class Gradcheck {
   }
 
   // The sweep's gradient times random directions, against the tangent of the
-  // inner loop: of theta alone and of phi alone.
+  // inner loop: of each quantity alone.
   void tangents(const char* check,
                 bool first_order,
                 std::vector<GradcheckResult>* results) {
     Random random(options_.seed, 0, 0, Purpose::kCheck);
     auto ops = with_dropout<double>(AllOps());
-    for (const bool of_theta : {true, false}) {
-      const std::vector<double>& gradient = of_theta ? d_theta_ : d_phi_;
+    for (const Quantity& q : quantities()) {
       std::vector<double> a, n;
       for (uint32_t j = 0; j < options_.n_directions; ++j) {
         std::vector<D> theta, phi;
         for (const double v : theta_) theta.push_back({v, 0.0});
         for (const double v : phi_) phi.push_back({v, 0.0});
         double product = 0.0;
-        std::vector<D>& moved = of_theta ? theta : phi;
-        for (size_t i = 0; i < moved.size(); ++i) {
+        std::vector<D>& moved = q.of_theta ? theta : phi;
+        for (size_t i = q.begin; i < q.end; ++i) {
           moved[i].tangent = static_cast<double>(random.normal());
-          product += gradient[i] * moved[i].tangent;
+          product += gradient(q)[i] * moved[i].tangent;
         }
         a.push_back(product);
         n.push_back(loss_after_adaptation(ops,
@@ -271,20 +308,17 @@ class Gradcheck {
                                           })
                         .tangent);
       }
-      results->push_back(
-          compare(check, of_theta ? "theta" : "phi", a, n, 1e-11, 0));
+      results->push_back(compare(check, q.name, a, n, 1e-11, 0));
     }
   }
 
-  void differences(const char* quantity,
-                   const std::vector<double>& gradient,
-                   size_t offset,
-                   std::vector<GradcheckResult>* results) {
+  void differences(const Quantity& q, std::vector<GradcheckResult>* results) {
     constexpr double kStep = 1e-5;
     auto ops = with_dropout<Probe>(AllOps());
-    const uint32_t n_all = static_cast<uint32_t>(gradient.size());
+    const size_t offset = q.of_theta ? 0 : theta_.size();
+    const uint32_t n_all = static_cast<uint32_t>(q.end - q.begin);
     std::vector<uint32_t> at(n_all);
-    std::iota(at.begin(), at.end(), 0U);
+    std::iota(at.begin(), at.end(), static_cast<uint32_t>(q.begin));
     if (options_.n_coordinates != 0 && options_.n_coordinates < n_all) {
       Random random(options_.seed, 1, 0, Purpose::kCheck);
       random.shuffle(at);
@@ -329,10 +363,10 @@ class Gradcheck {
         ++n_skipped;
         continue;
       }
-      a.push_back(gradient[i]);
+      a.push_back(gradient(q)[i]);
       n.push_back((8.0 * (f[2] - f[1]) - (f[3] - f[0])) / (12.0 * kStep));
     }
-    results->push_back(compare("differences", quantity, a, n, 1e-6, n_skipped));
+    results->push_back(compare("differences", q.name, a, n, 1e-6, n_skipped));
   }
 
   const Ops& ops_;

@@ -31,6 +31,10 @@ struct OuterState {
 /// min + (rate - min) (1 + cos(pi iteration / n)) / 2.
 float scheduled_rate(const OuterRecipe& outer, int64_t iteration);
 
+/// The same for a learned mask's logits: outer.mask_rate in the place of
+/// outer.rate.
+float scheduled_mask_rate(const OuterRecipe& outer, int64_t iteration);
+
 /// The same for what the rule learns: outer.rule_rate in the place of
 /// outer.rate, and falling in the same proportion.
 float scheduled_rule_rate(const OuterRecipe& outer, int64_t iteration);
@@ -63,11 +67,15 @@ void scheduled_objective(const Recipe& recipe,
 /// what the rule learns does not decay, and steps by scheduled_rule_rate().) In
 /// float throughout, each operation rounded once: the same on every engine.
 /// Returns |g| before clipping.
+///
+/// @param n_logits  The last values of phi, which are a learned mask's and step
+///                  by scheduled_mask_rate().
 float outer_step(const OuterRecipe& outer,
                  bool learn_phi,
                  std::vector<float>& d_theta,
                  std::vector<float>& d_phi,
-                 OuterState* state);
+                 OuterState* state,
+                 uint32_t n_logits = 0);
 
 }  // namespace fewstep::host
 

@@ -68,13 +68,14 @@ struct NetworkRecipe {
   LossOp loss = LossOp::kSoftmaxCrossEntropy;
 };
 
-/// Which layers the inner loop changes.
+/// What the inner loop changes.
 enum class Adapt {
   kAll,
   kHead,     ///< The last layer with parameters (ANIL).
   kBody,     ///< All but that one (BOIL).
   kContext,  ///< The context layers (CAVIA).
   kLayers,   ///< Those named.
+  kSparse,   ///< Those parameters that a learned mask lets (learned_mask.h).
 };
 
 /// [inner]
@@ -88,6 +89,7 @@ struct InnerRecipe {
   std::vector<std::string> layers;  ///< kLayers: as layer_names() has them.
   double weight_decay = 0.0;        ///< lambda of step_options.h; 0: none.
   double clip_norm = 0.0;           ///< c of step_options.h; 0: none.
+  double mask_start = 0.0;          ///< kSparse: initial logits.
 
   // momentum, adam
   RateLayout rate_layout = RateLayout::kScalar;
@@ -122,6 +124,7 @@ struct OuterRecipe {
   OuterOptimizer optimizer = OuterOptimizer::kAdam;
   double rate = 1e-3;
   double rule_rate = 1e-3;  ///< Of what the rule learns; default: rate.
+  double mask_rate = 1e-3;  ///< Of a learned mask's logits; default: rate.
   Schedule schedule = Schedule::kConstant;
   double min_rate = 0.0;  ///< cosine: the rate at the last iteration.
   int tasks = 0;          ///< Tasks in an iteration.

@@ -3,7 +3,8 @@
 //
 // phi is what checkpoints and NPZ files call `rate`: rates, then for rules with
 // state the gains 1 - beta, then with learned moments m_0 and adam's s_0; with
-// rate adaptation the rates, then beta's cube root (rules/rule.h).
+// rate adaptation the rates, then beta's cube root (rules/rule.h); then with a
+// learned mask its logits (learned_mask.h).
 //
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
@@ -32,6 +33,7 @@ Rule build_rule(const InnerRecipe& inner, const Network& network);
 /// decays 0. An lstm's weights are normal with deviation 0.1, but for what
 /// makes its first steps go against the gradient, `rate` long: forget biases
 /// are 1, the first unit's candidate is sign g, and it is the direction.
+/// A mask's logits start at `mask_start`.
 std::vector<float> initial_phi(const InnerRecipe& inner,
                                uint64_t seed,
                                const Rule& rule,

@@ -15,8 +15,9 @@
 // the gradient kernel run at dual numbers theta + eps v. First order leaves H
 // and loss_bar out. What is frozen (adapted.h) stays in H and in grad L_Q: only
 // g_bar is zero there. Weight decay and clipping (step_options.h) lie between
-// the gradient and the rule; g_k is the raw one. (Finn et al. 2017; the sweep
-// is the exact reverse mode of the loop.)
+// the gradient and the rule; g_k is the raw one. A learned mask
+// (learned_mask.h) chooses after the rule which parameters take its step. (Finn
+// et al. 2017; the sweep is the exact reverse mode of the loop.)
 //
 // reptile() stands beside sweep(): theta_0 - theta_K, without derivatives
 // (Nichol et al. 2018).
@@ -31,6 +32,7 @@
 
 #include <cstdint>
 
+#include "fewstep/host/learned_mask.h"
 #include "fewstep/host/objective.h"
 #include "fewstep/inner_loop.h"
 #include "fewstep/network.h"
@@ -60,11 +62,13 @@ struct SweepPlan {
   }
   /// Whether a rule's arrays are other ones than the sweep's.
   FEWSTEP_HD bool has_step_arrays() const {
-    return network->adapted != nullptr || rule->has_step_options();
+    return network->adapted != nullptr || rule->has_step_options() ||
+           rule->learned_mask;
   }
   /// Values of SweepBuffers::step.
   FEWSTEP_HD uint64_t n_step() const {
-    return has_step_arrays() ? uint64_t{4} * network->n_adapted + 2 : 0;
+    const uint64_t n = rule->learned_mask ? 5 : 4;
+    return has_step_arrays() ? n * network->n_adapted + 2 : 0;
   }
   /// Values of the rule's scratch memory.
   FEWSTEP_HD uint64_t n_scratch() const {
@@ -180,6 +184,7 @@ struct StepArrays {
   T* grad_bar;
   T* scale;  ///< [1] of step_options.h, and its dot.
   T* dot;
+  T* next;  ///< theta+, then lambda: only with a learned mask.
 
   FEWSTEP_HD StepArrays(T* values, uint32_t n)
       : theta(values),
@@ -187,28 +192,68 @@ struct StepArrays {
         theta_bar(grad + n),
         grad_bar(theta_bar + n),
         scale(grad_bar + n),
-        dot(scale + 1) {}
+        dot(scale + 1),
+        next(dot + 1) {}
 };
 
 /// a.theta and a.grad of a step at `theta` with gradient `grad`, both [P].
-template <class T, class E, class V>
+template <class T, class E, class V, class R>
 FEWSTEP_HD void load_step(const E& e,
                           const SweepPlan& plan,
                           const StepArrays<T>& a,
                           const V& theta,
+                          const R& phi,
                           const T* grad) {
   gather_adapted(e, *plan.network, theta, a.theta);
   gather_adapted(e, *plan.network, PlainView<T>{grad}, a.grad);
   e.barrier();
-  if (plan.rule->has_step_options()) {
+  if (!plan.rule->has_step_options()) return;
+  const auto apply = [&](const auto& keep) {
     apply_step_options(e,
                        *plan.network,
                        *plan.rule,
                        PlainView<T>{a.theta},
                        false,
                        a.grad,
-                       a.scale);
+                       a.scale,
+                       keep);
+  };
+  if (plan.rule->learned_mask) {
+    apply(KeepMasked<R>{phi, logits_begin(*plan.rule, *plan.network)});
+  } else {
+    apply(KeepAll());
   }
+}
+
+/// The logits' bars, and a.theta_bar = theta+_bar; a.next keeps lambda. `call`
+/// is the step's vector-Jacobian product, before it is taken.
+template <class T, class E, class Ops, class R>
+FEWSTEP_HD void mask_vjp(const E& e,
+                         Ops& ops,
+                         const SweepPlan& plan,
+                         const StepArrays<T>& a,
+                         const RuleVjpCall<T>& call,
+                         const R& phi) {
+  e.for_each(plan.network->n_adapted,
+             [&](uint32_t i) { a.next[i] = a.grad[i]; });
+  e.barrier();
+  RuleCall<T> again = {};
+  again.network = plan.network;
+  again.rule = plan.rule;
+  again.step = call.step;
+  again.loss = call.loss;
+  again.grad = a.next;
+  again.state = call.state;
+  again.scratch = call.scratch;
+  update(e, ops, again, PlainView<T>{a.theta}, phi);
+  mask_bars(e,
+            *plan.network,
+            *plan.rule,
+            phi,
+            a.theta,
+            a.next,
+            a.theta_bar,
+            call.phi_bar);
 }
 
 /// theta_0 -> theta_K on `support`: b.theta, b.grad, b.state, b.support_loss.
@@ -246,9 +291,12 @@ FEWSTEP_HD void adapt(const E& e,
       call.scratch = b.scratch;
       if (plan.has_step_arrays()) {
         const StepArrays<T> a(b.step, plan.network->n_adapted);
-        load_step(e, plan, a, theta, grad);
+        load_step(e, plan, a, theta, phi, grad);
         call.grad = a.grad;
         update(e, ops, call, PlainView<T>{a.theta}, phi);
+        if (plan.rule->learned_mask) {
+          mask_step(e, *plan.network, *plan.rule, phi, a.theta, a.grad);
+        }
         e.for_each(n_params, [&](uint32_t i) { next[i] = theta(i); });
         e.barrier();
         scatter_adapted(e, *plan.network, a.grad, next);
@@ -294,7 +342,7 @@ FEWSTEP_HD void step_vjp(const E& e,
     return;
   }
   const StepArrays<T> a(b.step, network.n_adapted);
-  load_step(e, plan, a, theta, grad);
+  load_step(e, plan, a, theta, phi, grad);
   gather_adapted(e, network, PlainView<T>{b.theta_bar}, a.theta_bar);
   e.for_each(network.n_params,
              [&](uint32_t i) { b.grad_bar[i] = constant<T>(0.0F); });
@@ -302,9 +350,11 @@ FEWSTEP_HD void step_vjp(const E& e,
   call.grad = a.grad;
   call.theta_bar = a.theta_bar;
   call.grad_bar = a.grad_bar;
+  const bool masked = plan.rule->learned_mask;
+  if (masked) mask_vjp(e, ops, plan, a, call, phi);
   ops.vjp(e, call, PlainView<T>{a.theta}, phi);
   e.barrier();
-  if (plan.rule->has_step_options()) {
+  const auto options_vjp = [&](const auto& keep) {
     step_options_vjp(e,
                      network,
                      *plan.rule,
@@ -312,7 +362,17 @@ FEWSTEP_HD void step_vjp(const E& e,
                      a.scale,
                      a.dot,
                      a.theta_bar,
-                     a.grad_bar);
+                     a.grad_bar,
+                     keep);
+  };
+  if (!plan.rule->has_step_options()) {
+  } else if (masked) {
+    options_vjp(KeepMasked<R>{phi, logits_begin(*plan.rule, network)});
+  } else {
+    options_vjp(KeepAll());
+  }
+  if (masked) {
+    unmask_bar(e, network, *plan.rule, phi, a.next, a.theta_bar);
   }
   scatter_adapted(e, network, a.theta_bar, b.theta_bar);
   scatter_adapted(e, network, a.grad_bar, b.grad_bar);

@@ -103,7 +103,10 @@ FEWSTEP_HD constexpr RuleOptions lstm_options(uint8_t hidden) {
 /// A rule as a network uses it: its operation and sizes.
 struct Rule {
   RuleOp op;
-  uint16_t steps;  ///< K it was trained for.
+  bool learned_mask;  ///< While training: phi ends in one logit for each
+                      ///< parameter (host/learned_mask.h). A capsule has the
+                      ///< mask (sparse_mask.h), and this is false.
+  uint16_t steps;     ///< K it was trained for.
   RuleOptions options;
   uint32_t n_phi;              ///< Learned values: the length of phi.
   uint16_t n_state_per_param;  ///< Values of state per parameter.
@@ -165,7 +168,7 @@ FEWSTEP_HD constexpr Rule make_rule(RuleOp op,
                                     uint16_t steps,
                                     const Network& network,
                                     RuleOptions options = {}) {
-  Rule rule = {op, steps, options, 0, 0, 0, 0.0F, 0.0F};
+  Rule rule = {op, false, steps, options, 0, 0, 0, 0.0F, 0.0F};
   switch (op) {
     case RuleOp::kSgd: rule.n_phi = options.bits == 0 ? 1 : 0; break;
     case RuleOp::kLslr:
