@@ -400,7 +400,6 @@ INSTANTIATE_TEST_SUITE_P(
                       NamedCapsule{"decay", small_decay},
                       NamedCapsule{"context", small_context},
                       NamedCapsule{"masked", small_masked},
-                      NamedCapsule{"masked_means", small_masked_means},
                       NamedCapsule{"smallest", smallest_capsule},
                       NamedCapsule{"bare", bare_capsule}),
     kCapsuleName);

@@ -291,7 +291,8 @@ TEST(BlockSession, OpensWhatSessionOpens) {
 }
 
 TEST(BlockSession, RefusesWhatOnlyTheCpuHas) {
-  for (const SmallCapsule& small : {small_head(), small_decay()}) {
+  for (const SmallCapsule& small :
+       {small_head(), small_decay(), small_masked()}) {
     const ShuffledExecutor executor(5);
     FloatBackend backend(executor, nullptr);
     BlockSession<FloatBackend> session(&backend);

@@ -269,6 +269,49 @@ TEST_F(Cli, TrainsInspectsAndEvaluates) {
   EXPECT_GT(scores["loss_before"]["mean"], 0.0);
 }
 
+TEST_F(Cli, TrainsAMask) {
+  train();
+  // Logits move by 1e-3 a step; after 10 down from 0.005 a parameter stays.
+  const Outcome o =
+      run("train tiny.toml --out mask --quiet --set inner.adapt=sparse "
+          "--set inner.mask_start=0.005 --set run.keep=last");
+  ASSERT_EQ(o.exit, 0) << o.err;
+  const auto json =
+      nlohmann::json::parse(run("inspect mask/tiny.capsule --json").out);
+  const auto all =
+      nlohmann::json::parse(run("inspect run/tiny.capsule --json").out);
+  EXPECT_EQ(json["mask"], true);
+  EXPECT_EQ(all["mask"], false);
+  const int n_adapted = json["adapted_parameters"];
+  EXPECT_GT(n_adapted, 0);
+  EXPECT_LT(n_adapted, 25);
+  EXPECT_EQ(json["rule"]["values"], n_adapted);
+  EXPECT_EQ(json["layers"][0]["adapted_parameters"].get<int>() +
+                json["layers"][2]["adapted_parameters"].get<int>(),
+            n_adapted);
+  EXPECT_EQ(json["arena_saved"].get<int>(),
+            all["arena"][0]["bytes"].get<int>() -
+                json["arena"][0]["bytes"].get<int>());
+  EXPECT_THAT(run("inspect mask/tiny.capsule").out,
+              HasSubstr(std::to_string(n_adapted) + " of 25 parameters"));
+  EXPECT_EQ(run("inspect mask/tiny.capsule --engine cuda").exit, 0);
+  EXPECT_EQ(run("eval mask/tiny.capsule --recipe tiny.toml --tasks 9").exit, 0);
+  ASSERT_EQ(run("export mask/tiny.capsule -o mask.h").exit, 0);
+  EXPECT_THAT(read(dir_ / "mask.h"), HasSubstr("fewstep_op_sparse_mask"));
+  // What is exported as arrays is where a recipe may start.
+  ASSERT_EQ(run("export mask/tiny.capsule -o mask.npz").exit, 0);
+  const host::Npz npz = host::Npz::read(dir_ / "mask.npz");
+  EXPECT_EQ(npz.floats("rate").size(), 2U * 25);
+  const Outcome again =
+      run("train tiny.toml --out again --quiet --set inner.adapt=sparse "
+          "--set run.init_from=mask.npz --set run.keep=last");
+  EXPECT_EQ(again.exit, 0) << again.err;
+  EXPECT_EQ(
+      nlohmann::json::parse(
+          run("inspect again/tiny.capsule --json").out)["adapted_parameters"],
+      n_adapted);
+}
+
 TEST_F(Cli, TrainsAHeadWithDecayAndClipping) {
   train();
   const Outcome o =

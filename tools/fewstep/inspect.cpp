@@ -16,6 +16,7 @@
 #include "fewstep/device/session.h"
 #include "fewstep/host/capsule_writer.h"
 #include "fewstep/host/error.h"
+#include "fewstep/host/mask_packing.h"
 #include "fewstep/host/network_builder.h"
 #include "fewstep/host/recipe.h"
 #include "fewstep/sparse_mask.h"
@@ -234,8 +235,16 @@ GpuUse plan_gpu(const Arguments& arguments, const Capsule& c) {
   host::Objective objective;
   objective.steps = c.limits.steps;
   objective.second_order = arguments.order == 2;
+  // Training has all of phi, and the mask's logits.
+  Network network = c.network;
+  Rule rule = c.rule;
+  if (network.masked != 0) {
+    const host::Unmasked whole = host::unmask(c);
+    network = whole.network;
+    rule = whole.rule;
+  }
   use.plan = host::plan_cuda(
-      c.network, c.rule, objective, shape, arguments.tasks, use.limits);
+      network, rule, objective, shape, arguments.tasks, use.limits);
   return use;
 }
 
