@@ -71,6 +71,17 @@ TEST(OnGpu, LearnedRulesEqualTheCpuEngine) {
   }
 }
 
+// Frozen layers, learned masks, weight decay and clipping.
+TEST(OnGpu, StepOptionsEqualTheCpuEngine) {
+  for (const StepChoice& choice : kStepChoices) {
+    for (const TestRule& rule : {kTestRules[1], kTestRules[2], kTestRules[8]}) {
+      const Problem s(zoo()[6], LossOp::kSoftmaxCrossEntropy, rule, choice);
+      SCOPED_TRACE(std::string(rule.name) + " " + choice.name);
+      expect_same_engines(s, 40);
+    }
+  }
+}
+
 // Few tasks of a wide network: a cluster a task.
 TEST(OnGpu, AClusterEqualsTheCpuEngine) {
   using namespace reference;
