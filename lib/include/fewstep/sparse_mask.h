@@ -123,14 +123,15 @@ struct MaskedParts {
   }
 };
 
-inline bool is_norm(const Layer& l) {
-  return l.op == LayerOp::kGroupNorm || l.op == LayerOp::kBatchNorm;
+/// Whether a split layer runs in parts; others, of few parameters, run whole.
+inline bool has_parts(const Layer& l) {
+  return l.op == LayerOp::kDense || l.op == LayerOp::kConv2d;
 }
 
 /// Values of scratch memory that a split layer takes: some rows with their
-/// biases, or some columns; a normalization's parameters and their gradient.
+/// biases, or some columns; else all parameters and their gradient.
 inline uint32_t mask_scratch(const Layer& l) {
-  if (is_norm(l)) return 2 * l.n_params();
+  if (!has_parts(l)) return 2 * l.n_params();
   const MaskedParts parts(l);
   const uint32_t rows =
       MaskedParts::rows(0, parts.n_rows) * (parts.fan_in() + 1);
@@ -248,7 +249,7 @@ class MaskedOps {
       return;
     }
     LayerCall<float> part = c;
-    if (is_norm(l)) {
+    if (!has_parts(l)) {
       load_weights(l.param_offset, l.n_params(), scratch_);
       part.weights = make_(scratch_).raw();
       base_.template forward<V>(e, op, part);
@@ -286,7 +287,7 @@ class MaskedOps {
     // c.grad is where the gradient of parameter l.param_offset lies, or would.
     LayerCall<float> part = c;
     part.grad = scratch_;
-    if (is_norm(l)) {
+    if (!has_parts(l)) {
       if (!c.first) load_gradient(l, 0, l.n_params(), c.grad, scratch_);
       base_.template weight_gradient<V>(e, op, part);
       store_gradient(l, 0, l.n_params(), scratch_, c.grad);
@@ -333,7 +334,7 @@ class MaskedOps {
       return;
     }
     LayerCall<float> part = c;
-    if (is_norm(l)) {
+    if (!has_parts(l)) {
       // Batch norm reads the sums that its weight gradient left there.
       part.grad = scratch_;
       if (!theta_.at_initial) {
