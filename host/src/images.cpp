@@ -25,11 +25,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// `v` / 255 for each byte.
+// unit_value() of each byte.
 struct UnitScale {
   float of[256];
   constexpr UnitScale() : of() {
-    for (int v = 0; v < 256; ++v) of[v] = static_cast<float>(v) / 255.0F;
+    for (int v = 0; v < 256; ++v) of[v] = unit_value(static_cast<uint8_t>(v));
   }
 };
 constexpr UnitScale kUnit;
@@ -225,23 +225,13 @@ bool is_above(std::string_view prefix, std::string_view name) {
          (name.size() == prefix.size() || name[prefix.size()] == '/');
 }
 
-// Copies `in` [size][size] turned counter-clockwise by `quarters` * 90 degrees
-// and scaled to [0, 1].
-void write_rotated(const uint8_t* in,
-                   size_t size,
-                   uint32_t quarters,
-                   float* out) {
-  // Input index of output (0, 0), and its steps for an output row and column.
-  const auto n = static_cast<ptrdiff_t>(size);
-  const ptrdiff_t starts[4] = {0, n - 1, n * n - 1, n * (n - 1)};
-  const ptrdiff_t row_steps[4] = {n, -1, -n, 1};
-  const ptrdiff_t column_steps[4] = {1, n, -1, -n};
-  for (ptrdiff_t y = 0; y < n; ++y) {
-    ptrdiff_t at = starts[quarters] + y * row_steps[quarters];
-    for (ptrdiff_t x = 0; x < n; ++x) {
-      *out++ = kUnit.of[in[at]];
-      at += column_steps[quarters];
-    }
+// Copies an image [size][size], turned and scaled to [0, 1].
+void write_turned(const TurnedImage& image, uint32_t size, float* out) {
+  const PixelOrder order = pixel_order(size, image.quarters);
+  const int32_t n = static_cast<int32_t>(size);
+  for (int32_t y = 0; y < n; ++y) {
+    const uint8_t* in = image.pixels + (order.start + y * order.row);
+    for (int32_t x = 0; x < n; ++x) *out++ = kUnit.of[in[x * order.column]];
   }
 }
 
@@ -305,7 +295,7 @@ void Images::load(const ImagesOptions& options) {
     const Found& f = found[order[i]];
     if (last == nullptr || last->class_name != f.class_name) {
       class_names_.push_back(f.class_name);
-      first_image_.push_back(i);
+      first_image_.push_back(static_cast<uint32_t>(i));
     } else if (last->origin != f.origin) {
       throw Error(Exit::kBadData,
                   fmt::format("class {} is both in {} and in {}; rename one or "
@@ -320,7 +310,7 @@ void Images::load(const ImagesOptions& options) {
         n_pixels,
         pixels_.begin() + static_cast<ptrdiff_t>(i * n_pixels));
   }
-  first_image_.push_back(order.size());
+  first_image_.push_back(static_cast<uint32_t>(order.size()));
 }
 
 void Images::split_by_count(const ClassSplit& split) {
@@ -423,7 +413,7 @@ void Images::check_splits() const {
                               n,
                               n_rotations_ == 1 ? "" : ", counting rotations"));
     for (const uint32_t c : classes(split)) {
-      const size_t n_there = first_image_[c + 1] - first_image_[c];
+      const uint32_t n_there = first_image_[c + 1] - first_image_[c];
       if (n_there < size_t{shots_} + queries_)
         throw Error(Exit::kUsage,
                     fmt::format("class {} has {} images; task.shots + "
@@ -447,7 +437,33 @@ void Images::check(Split split) const {
 }
 
 std::span<const uint8_t> Images::image(uint32_t c, uint32_t i) const {
-  return {pixels_.data() + (first_image_[c] + i) * shape_.n_in, shape_.n_in};
+  return {pixels_.data() + (size_t{first_image_[c]} + i) * shape_.n_in,
+          shape_.n_in};
+}
+
+ImageSet Images::image_set() const {
+  ImageSet set = {};
+  set.pixels = pixels_.data();
+  set.first_image = first_image_.data();
+  for (size_t s = 0; s < 3; ++s) {
+    set.classes[s] = splits_[s].data();
+    set.n_classes[s] = static_cast<uint32_t>(splits_[s].size());
+  }
+  set.n_all_classes = static_cast<uint32_t>(n_classes());
+  set.n_images = first_image_.back();
+  set.size = size_;
+  set.n_rotations = n_rotations_;
+  set.ways = shape_.ways;
+  set.shots = shots_;
+  set.queries = queries_;
+  return set;
+}
+
+DrawingProgram Images::drawing() const {
+  DrawingProgram program;
+  program.kind = DrawingProgram::Kind::kImages;
+  program.images = image_set();
+  return program;
 }
 
 void Images::sample(Split split,
@@ -456,27 +472,19 @@ void Images::sample(Split split,
                     uint32_t task,
                     Episode* out) const {
   check(split);
-  const std::span<const uint32_t> available = classes(split);
-  const uint32_t n_each = shots_ + queries_;
-  Random random(seed, iteration, task, episode_purpose(split));
-
+  const ImageSet set = image_set();
   out->resize(shape_);
-  out->drawn.resize(size_t{shape_.ways} * (1 + n_each));
-  const std::span<uint32_t> drawn(out->drawn);
-  random.distinct(static_cast<uint32_t>(available.size()) * n_rotations_,
-                  drawn.first(shape_.ways));
+  out->drawn.resize(set.n_drawn());
+  draw_images(set,
+              split,
+              RandomStream(seed, iteration, task, episode_purpose(split)),
+              out->drawn.data());
   float* support = out->support_x.data();
   float* query = out->query_x.data();
-  for (uint32_t way = 0; way < shape_.ways; ++way) {
-    const uint32_t c = available[drawn[way] / n_rotations_];
-    const uint32_t quarters = drawn[way] % n_rotations_;
-    const std::span<uint32_t> images =
-        drawn.subspan(shape_.ways + size_t{way} * n_each, n_each);
-    random.distinct(
-        static_cast<uint32_t>(first_image_[c + 1] - first_image_[c]), images);
-    for (uint32_t i = 0; i < n_each; ++i) {
+  for (uint32_t way = 0; way < set.ways; ++way) {
+    for (uint32_t i = 0; i < set.n_each(); ++i) {
       float*& to = i < shots_ ? support : query;
-      write_rotated(image(c, images[i]).data(), size_, quarters, to);
+      write_turned(image_of(set, split, out->drawn.data(), way, i), size_, to);
       to += shape_.n_in;
     }
     std::fill_n(out->support_labels.begin() + size_t{way} * shots_,

@@ -4,11 +4,7 @@
 
 #include <fmt/format.h>
 
-#include <vector>
-
 #include "fewstep/host/error.h"
-#include "fewstep/numerics/elementary.h"
-#include "fewstep/numerics/real.h"
 
 namespace fewstep::host {
 
@@ -30,25 +26,20 @@ void Sinusoid::sample(Split split,
                       uint64_t iteration,
                       uint32_t task,
                       Episode* out) const {
-  constexpr float kPi = 0x1.921fb6p+1F;
-  Random random(seed, iteration, task, episode_purpose(split));
-  const float amplitude = random.uniform(0.1F, 5.0F);
-  const float phase = random.uniform(0.0F, kPi);
-  const float omega =
-      family_ == SinusoidFamily::kMetaSgd ? random.uniform(0.8F, 1.2F) : 1.0F;
-  const float offset = family_ == SinusoidFamily::kMetaSgd ? phase : -phase;
-
   out->resize(shape_);
   out->drawn.clear();
-  const auto fill = [&](std::vector<float>* xs, std::vector<float>* ys) {
-    for (size_t i = 0; i < xs->size(); ++i) {
-      const float x = random.uniform(-5.0F, 5.0F);
-      (*xs)[i] = x;
-      (*ys)[i] = amplitude * fewstep::sin(fma(omega, x, offset));
-    }
-  };
-  fill(&out->support_x, &out->support_targets);
-  fill(&out->query_x, &out->query_targets);
+  draw_sinusoid(
+      family_,
+      RandomStream(seed, iteration, task, episode_purpose(split)),
+      {out->support_x.data(), out->support_targets.data(), shape_.n_support},
+      {out->query_x.data(), out->query_targets.data(), shape_.n_query});
+}
+
+DrawingProgram Sinusoid::drawing() const {
+  DrawingProgram program;
+  program.kind = DrawingProgram::Kind::kSinusoid;
+  program.family = family_;
+  return program;
 }
 
 }  // namespace fewstep::host

@@ -96,6 +96,7 @@ class Images final : public TaskSource {
               uint32_t task,
               Episode* out) const override;
   void check(Split split) const override;
+  DrawingProgram drawing() const override;
 
   /// Images and classes found, whether used by a split or not.
   size_t n_images() const { return first_image_.back(); }
@@ -117,15 +118,16 @@ class Images final : public TaskSource {
   void split_by_count(const ClassSplit& split);
   void split_by_path(const ClassSplit& split);
   void check_splits() const;
+  ImageSet image_set() const;
 
   EpisodeShape shape_{};
   uint32_t size_;
   uint32_t shots_, queries_;
   uint32_t n_rotations_;  // 1 or 4.
   std::vector<std::string> class_names_;
-  std::vector<size_t> first_image_;  // [n_classes + 1]
-  std::vector<uint8_t> pixels_;      // [n_images][size][size]
-  std::vector<uint32_t> splits_[3];  // Indices of classes, by Split.
+  std::vector<uint32_t> first_image_;  // [n_classes + 1]
+  std::vector<uint8_t> pixels_;        // [n_images][size][size]
+  std::vector<uint32_t> splits_[3];    // Indices of classes, by Split.
 };
 
 }  // namespace fewstep::host

@@ -14,24 +14,13 @@
 #include <cstdint>
 #include <span>
 
+#include "fewstep/host/philox_stream.h"
+
 namespace fewstep::host {
 
 /// Philox4x32-10: a bijection of the counter for each key.
 std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter,
                                    std::array<uint32_t, 2> key);
-
-/// What a stream is for: streams of different purposes share no number. Values
-/// are part of what a seed means: append, never renumber.
-enum class Purpose : uint8_t {
-  kTrainEpisode = 0,
-  kValidationEpisode = 1,
-  kTestEpisode = 2,
-  kClassSplit = 3,      ///< Which classes are for training.
-  kInitialization = 4,  ///< theta before the first iteration.
-  kRates = 5,           ///< The rule's parameters before the first iteration.
-  kDropout = 6,
-  kCheck = 7,  ///< Directions of gradient checks.
-};
 
 /// A stream of random numbers.
 ///
@@ -80,11 +69,8 @@ class Random {
   void shuffle(std::span<uint32_t> values);
 
  private:
-  std::array<uint32_t, 4> counter_;
-  std::array<uint32_t, 2> key_;
-  std::array<uint32_t, 4> block_{};
-  uint32_t n_left_ = 0;  // Numbers of block_ not handed out yet.
-  float spare_ = 0.0F;   // Second value of the last Box-Muller pair.
+  RandomStream stream_;
+  float spare_ = 0.0F;  // Second value of the last Box-Muller pair.
   bool has_spare_ = false;
 };
 

@@ -10,12 +10,6 @@
 
 namespace fewstep::host {
 
-/// The families differ in difficulty and must never be mixed in a comparison.
-enum class SinusoidFamily : uint8_t {
-  kMaml,     ///< y = A sin(x - phase); A in [0.1, 5], phase in [0, pi]
-  kMetaSgd,  ///< y = A sin(omega x + b); the same, and omega in [0.8, 1.2]
-};
-
 struct SinusoidOptions {
   SinusoidFamily family = SinusoidFamily::kMaml;
   uint32_t shots = 5;     ///< Support points, >= 1.
@@ -37,6 +31,7 @@ class Sinusoid final : public TaskSource {
               uint64_t iteration,
               uint32_t task,
               Episode* out) const override;
+  DrawingProgram drawing() const override;
 
  private:
   SinusoidFamily family_;

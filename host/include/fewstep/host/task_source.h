@@ -1,5 +1,6 @@
 // Where tasks come from. Start here to add a task source: derive from
-// TaskSource, draw from Random(seed, iteration, task, ...) and nothing else.
+// TaskSource, draw from Random(seed, iteration, task, ...) and nothing else. A
+// GPU then gets its episodes by upload; drawing.h lets it draw them itself.
 //
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
@@ -8,13 +9,11 @@
 
 #include <cstdint>
 
+#include "fewstep/host/drawing.h"
 #include "fewstep/host/episode.h"
 #include "fewstep/host/philox.h"
 
 namespace fewstep::host {
-
-/// Which tasks: to learn from, to choose by, to report.
-enum class Split : uint8_t { kTrain, kValidation, kTest };
 
 /// "train", "validation" or "test".
 constexpr const char* to_string(Split split) {
@@ -24,16 +23,6 @@ constexpr const char* to_string(Split split) {
     case Split::kTest: return "test";
   }
   return "unknown split";
-}
-
-/// The random stream of a task: never shared between splits.
-constexpr Purpose episode_purpose(Split split) {
-  switch (split) {
-    case Split::kTrain: return Purpose::kTrainEpisode;
-    case Split::kValidation: return Purpose::kValidationEpisode;
-    case Split::kTest: return Purpose::kTestEpisode;
-  }
-  return Purpose::kTrainEpisode;
 }
 
 /// A family of tasks. Immutable once built: every member may be called from
@@ -69,6 +58,10 @@ class TaskSource {
   ///
   /// @throws Error kUsage, saying which setting of the recipe is missing.
   virtual void check(Split split) const { static_cast<void>(split); }
+
+  /// How a GPU can draw the same episodes itself; what it points to lives as
+  /// long as the source. By default it cannot: they are drawn on the host.
+  virtual DrawingProgram drawing() const { return {}; }
 
   /// Distinct tasks there are; 0 when they are drawn and do not run out.
   virtual uint64_t n_tasks() const { return 0; }
