@@ -9,21 +9,6 @@
 namespace fewstep::host {
 namespace {
 
-// Adam on values x[0..n) whose moments start at m and v.
-struct Adam {
-  float rate, beta1, beta2, eps, correction1, correction2;
-
-  void step(std::span<const float> g, float* x, float* m, float* v) const {
-    for (size_t i = 0; i < g.size(); ++i) {
-      m[i] = fma(1.0F - beta1, g[i], beta1 * m[i]);
-      v[i] = fma((1.0F - beta2) * g[i], g[i], beta2 * v[i]);
-      const float m_hat = m[i] / correction1;
-      const float v_hat = v[i] / correction2;
-      x[i] = x[i] - rate * (m_hat / (sqrt(v_hat) + eps));
-    }
-  }
-};
-
 // The schedule of outer.rate, for another rate.
 float scheduled(const OuterRecipe& outer, double rate, int64_t iteration) {
   OuterRecipe other = outer;
@@ -71,6 +56,27 @@ void scheduled_objective(const Recipe& recipe,
   objective->step_weights.back() = static_cast<float>(1.0 - (steps - 1) * w);
 }
 
+OuterStep next_step(const OuterRecipe& outer, OuterState* state) {
+  OuterStep s = {};
+  s.adam = outer.optimizer == OuterOptimizer::kAdam;
+  s.clip = static_cast<float>(outer.clip_norm);
+  s.rate = scheduled_rate(outer, state->iteration);
+  s.rule_rate = scheduled_rule_rate(outer, state->iteration);
+  s.mask_rate = scheduled_mask_rate(outer, state->iteration);
+  s.decay = s.rate * static_cast<float>(outer.weight_decay);
+  if (s.adam) {
+    s.beta1 = static_cast<float>(outer.beta1);
+    s.beta2 = static_cast<float>(outer.beta2);
+    s.eps = static_cast<float>(outer.eps);
+    state->beta1_power = state->beta1_power * s.beta1;
+    state->beta2_power = state->beta2_power * s.beta2;
+    s.correction1 = 1.0F - state->beta1_power;
+    s.correction2 = 1.0F - state->beta2_power;
+  }
+  ++state->iteration;
+  return s;
+}
+
 float outer_step(const OuterRecipe& outer,
                  bool learn_phi,
                  std::vector<float>& d_theta,
@@ -84,56 +90,41 @@ float outer_step(const OuterRecipe& outer,
         const float g = i < n_theta ? d_theta[i] : d_phi[i - n_theta];
         return fma(g, g, s);
       }));
-  const float clip = static_cast<float>(outer.clip_norm);
-  if (clip > 0.0F && norm > clip) {
-    const float scale = clip / norm;
+  const OuterStep step = next_step(outer, state);
+  const float scale = clip_scale(step, norm);
+  if (scale != 1.0F) {
     for (float& g : d_theta) g = g * scale;
     for (float& g : d_phi) g = g * scale;
   }
-
-  const float rate = scheduled_rate(outer, state->iteration);
-  const float rule_rate = scheduled_rule_rate(outer, state->iteration);
-  const float mask_rate = scheduled_mask_rate(outer, state->iteration);
-  // Of phi, before the logits.
-  const uint32_t n_rule = n_phi < n_logits ? 0 : n_phi - n_logits;
-  const float decay = rate * static_cast<float>(outer.weight_decay);
-  if (decay != 0.0F) {
-    for (float& x : state->theta) x = fma(-decay, x, x);
+  if (step.decay != 0.0F) {
+    for (float& x : state->theta) x = decayed(step, x);
   }
-  if (outer.optimizer == OuterOptimizer::kSgd) {
-    for (uint32_t i = 0; i < n_theta; ++i) {
-      state->theta[i] = fma(-rate, d_theta[i], state->theta[i]);
-    }
-    for (uint32_t i = 0; i < n_phi; ++i) {
-      const float r = i < n_rule ? rule_rate : mask_rate;
-      state->phi[i] = fma(-r, d_phi[i], state->phi[i]);
-    }
-  } else {
-    const float beta1 = static_cast<float>(outer.beta1);
-    const float beta2 = static_cast<float>(outer.beta2);
+  if (step.adam) {
     state->m.resize(n_theta + n_phi);
     state->v.resize(n_theta + n_phi);
-    state->beta1_power = state->beta1_power * beta1;
-    state->beta2_power = state->beta2_power * beta2;
-    Adam adam = {rate,
-                 beta1,
-                 beta2,
-                 static_cast<float>(outer.eps),
-                 1.0F - state->beta1_power,
-                 1.0F - state->beta2_power};
-    adam.step(d_theta, state->theta.data(), state->m.data(), state->v.data());
-    if (learn_phi) {
-      const std::span<const float> g = d_phi;
-      float* const x = state->phi.data();
-      float* const m = state->m.data() + n_theta;
-      float* const v = state->v.data() + n_theta;
-      adam.rate = rule_rate;
-      adam.step(g.first(n_rule), x, m, v);
-      adam.rate = mask_rate;
-      adam.step(g.subspan(n_rule), x + n_rule, m + n_rule, v + n_rule);
-    }
   }
-  ++state->iteration;
+  const auto move = [&](float rate,
+                        const std::vector<float>& gradient,
+                        uint32_t moments,
+                        uint32_t begin,
+                        uint32_t end,
+                        std::vector<float>* values) {
+    const float* const g = gradient.data();
+    float* const x = values->data();
+    if (step.adam) {
+      float* const m = state->m.data() + moments;
+      float* const v = state->v.data() + moments;
+      for (uint32_t i = begin; i < end; ++i) {
+        adam_element(step, rate, g[i], x + i, m + i, v + i);
+      }
+    } else {
+      for (uint32_t i = begin; i < end; ++i) sgd_element(rate, g[i], x + i);
+    }
+  };
+  move(step.rate, d_theta, 0, 0, n_theta, &state->theta);
+  const uint32_t n_rule = n_phi < n_logits ? 0 : n_phi - n_logits;
+  move(step.rule_rate, d_phi, n_theta, 0, n_rule, &state->phi);
+  move(step.mask_rate, d_phi, n_theta, n_rule, n_phi, &state->phi);
   return norm;
 }
 

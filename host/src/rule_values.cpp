@@ -153,24 +153,35 @@ bool learns_phi(const InnerRecipe& inner) {
          inner.adapt == Adapt::kSparse;
 }
 
+PhiElements phi_elements(const InnerRecipe& inner,
+                         const Rule& rule,
+                         const Network& network) {
+  const Parts parts(rule, network);
+  return {parts.scalars,
+          parts.moments,
+          logits_begin(rule, network),
+          inner.learn_rate,
+          inner.learn_beta,
+          n_means(rule.op) != 0,
+          kMinGain};
+}
+
 void freeze_phi(const InnerRecipe& inner,
                 const Rule& rule,
                 const Network& network,
                 std::vector<float>* d_phi) {
-  const Parts parts(rule, network);
-  const auto scalars = d_phi->begin() + std::ptrdiff_t{parts.scalars};
-  const auto moments = d_phi->begin() + std::ptrdiff_t{parts.moments};
-  if (!inner.learn_rate) std::fill(d_phi->begin(), scalars, 0.0F);
-  if (!inner.learn_beta) std::fill(scalars, moments, 0.0F);
+  const PhiElements elements = phi_elements(inner, rule, network);
+  for (uint32_t j = 0; j < d_phi->size(); ++j) {
+    if (elements.is_frozen(j)) (*d_phi)[j] = 0.0F;
+  }
 }
 
 void project_phi(const Rule& rule,
                  const Network& network,
                  std::vector<float>* phi) {
-  const Parts parts(rule, network);
-  for (uint32_t j = 0; j < n_means(rule.op); ++j) {
-    float& gain = (*phi)[parts.scalars + j];
-    gain = std::clamp(gain, kMinGain, 1.0F);
+  const PhiElements elements = phi_elements({}, rule, network);
+  for (uint32_t j = elements.scalars; j < elements.moments; ++j) {
+    (*phi)[j] = elements.projected(j, (*phi)[j]);
   }
 }
 

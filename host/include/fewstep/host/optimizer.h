@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "fewstep/host/outer_element.h"
 #include "fewstep/host/recipe.h"
 
 namespace fewstep::host {
@@ -54,6 +55,10 @@ void scheduled_objective(const Recipe& recipe,
                          int64_t iteration,
                          Objective* objective);
 
+/// The numbers of the next step, and `*state` after it but for what is learned:
+/// the iteration and the powers of the betas go on.
+OuterStep next_step(const OuterRecipe& outer, OuterState* state);
+
 /// One step on theta and, if `learn_phi`, phi, with gradients d_theta [P] and
 /// d_phi [n_phi], which are overwritten:
 ///
@@ -65,7 +70,8 @@ void scheduled_objective(const Recipe& recipe,
 ///
 /// (Kingma & Ba 2015; decay apart from the gradient: Loshchilov & Hutter 2019;
 /// what the rule learns does not decay, and steps by scheduled_rule_rate().) In
-/// float throughout, each operation rounded once: the same on every engine.
+/// float throughout, each operation rounded once, by the functions of
+/// outer_element.h, which the GPU's step calls too: the same on every engine.
 /// Returns |g| before clipping.
 ///
 /// @param n_logits  The last values of phi, which are a learned mask's and step

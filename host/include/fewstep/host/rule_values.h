@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "fewstep/host/outer_element.h"
 #include "fewstep/host/recipe.h"
 #include "fewstep/network.h"
 #include "fewstep/rules/rule.h"
@@ -41,6 +42,12 @@ std::vector<float> initial_phi(const InnerRecipe& inner,
 
 /// Whether the outer loop learns any of phi.
 bool learns_phi(const InnerRecipe& inner);
+
+/// The same by element, for whoever holds phi; freeze_phi() and project_phi()
+/// are loops over it.
+PhiElements phi_elements(const InnerRecipe& inner,
+                         const Rule& rule,
+                         const Network& network);
 
 /// Zeroes the part of a meta-gradient by phi that the recipe does not learn.
 void freeze_phi(const InnerRecipe& inner,
