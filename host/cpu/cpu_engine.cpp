@@ -54,6 +54,8 @@ class CpuEngine : public Engine {
     }
   }
 
+  const EngineConfig& config() const override { return config_; }
+
   void set_objective(const Objective& objective) override {
     for (const std::unique_ptr<Solver>& solver : solvers_) {
       solver->set_objective(objective);

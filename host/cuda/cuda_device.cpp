@@ -1,5 +1,8 @@
 // The Device that is a GPU, by the CUDA runtime; nothing else calls it.
 //
+// The runtime's calls go to the thread's current device: every member makes its
+// own the current one first.
+//
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime_api.h>
@@ -72,9 +75,20 @@ void check(cudaError_t status, const char* what) {
   if (status != cudaSuccess) fail(status, what);
 }
 
+// Makes GPU `index` the current one.
+void use(int index) { check(cudaSetDevice(index), "opening the GPU"); }
+
+int count_devices() {
+  int n = 0;
+  check(cudaGetDeviceCount(&n), "looking for a GPU");
+  if (n == 0) fail(cudaErrorNoDevice, "looking for a GPU");
+  return n;
+}
+
 class CudaGraph final : public Device::Graph {
  public:
-  CudaGraph(cudaStream_t stream, cudaGraph_t graph) : stream_(stream) {
+  CudaGraph(int index, cudaStream_t stream, cudaGraph_t graph)
+      : index_(index), stream_(stream) {
     const cudaError_t status = cudaGraphInstantiate(&executable_, graph, 0);
     static_cast<void>(cudaGraphDestroy(graph));
     check(status, "preparing the work");
@@ -83,23 +97,23 @@ class CudaGraph final : public Device::Graph {
     static_cast<void>(cudaGraphExecDestroy(executable_));
   }
   void run() override {
+    use(index_);
     check(cudaGraphLaunch(executable_, stream_), "starting the work");
   }
 
  private:
+  int index_;
   cudaStream_t stream_;
   cudaGraphExec_t executable_ = nullptr;
 };
 
 class CudaDevice final : public Device {
  public:
-  CudaDevice() {
-    int n_devices = 0;
-    check(cudaGetDeviceCount(&n_devices), "looking for a GPU");
-    if (n_devices == 0) fail(cudaErrorNoDevice, "looking for a GPU");
-    check(cudaSetDevice(0), "opening the GPU");
+  explicit CudaDevice(int index) : index_(index) {
+    static_cast<void>(count_devices());
+    use(index_);
     cudaDeviceProp properties;
-    check(cudaGetDeviceProperties(&properties, 0), "asking the GPU");
+    check(cudaGetDeviceProperties(&properties, index_), "asking the GPU");
     size_t free = 0;
     size_t total = 0;
     check(cudaMemGetInfo(&free, &total), "asking the GPU");
@@ -116,7 +130,11 @@ class CudaDevice final : public Device {
                                evaluations_of_blocks(),
                                meta_gradients_of_clusters(),
                                evaluations_of_clusters(),
-                               reduction()}) {
+                               reduction(),
+                               outer_preparation(),
+                               outer_step_of_elements(),
+                               episode_drawing(),
+                               image_fetching()}) {
       cudaFuncAttributes attributes;
       check(cudaFuncGetAttributes(&attributes, kernel), "loading the kernels");
     }
@@ -129,11 +147,15 @@ class CudaDevice final : public Device {
     }
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking),
           "opening the GPU");
+    check(cudaEventCreateWithFlags(&reached_, cudaEventDisableTiming),
+          "opening the GPU");
   }
 
   ~CudaDevice() override {
     // Whatever these say, nothing is left to do about it.
+    static_cast<void>(cudaSetDevice(index_));
     static_cast<void>(cudaStreamSynchronize(stream_));
+    static_cast<void>(cudaEventDestroy(reached_));
     for (void* p : device_memory_) static_cast<void>(cudaFree(p));
     for (void* p : host_memory_) static_cast<void>(cudaFreeHost(p));
     static_cast<void>(cudaStreamDestroy(stream_));
@@ -142,6 +164,7 @@ class CudaDevice final : public Device {
   const DeviceLimits& limits() const override { return limits_; }
 
   void* allocate(uint64_t bytes) override {
+    use(index_);
     void* p = nullptr;
     device_memory_.reserve(device_memory_.size() + 1);
     check(cudaMalloc(&p, std::max<uint64_t>(bytes, 1)), "taking memory");
@@ -149,6 +172,7 @@ class CudaDevice final : public Device {
     return p;
   }
   void* allocate_host(uint64_t bytes) override {
+    use(index_);
     void* p = nullptr;
     host_memory_.reserve(host_memory_.size() + 1);
     check(cudaMallocHost(&p, std::max<uint64_t>(bytes, 1)), "taking memory");
@@ -157,10 +181,12 @@ class CudaDevice final : public Device {
   }
 
   void upload(void* to, const void* from, uint64_t bytes) override {
+    use(index_);
     check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_),
           "copying to the GPU");
   }
   void download(void* to, const void* from, uint64_t bytes) override {
+    use(index_);
     check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_),
           "copying from the GPU");
   }
@@ -176,17 +202,50 @@ class CudaDevice final : public Device {
         launch);
   }
   void run_reduction(const TaskLaunch& launch) override {
-    const uint32_t n =
-        launch.program.network.n_params + launch.program.rule.n_phi;
-    cudaLaunchConfig_t config = {};
-    config.gridDim =
-        dim3((n + kReductionThreads - 1) / kReductionThreads, 1, 1);
-    config.blockDim = dim3(kReductionThreads, 1, 1);
-    config.stream = stream_;
-    launch_kernel(reduction(), config, launch);
+    const uint64_t n =
+        uint64_t{launch.program.network.n_params} + launch.program.rule.n_phi;
+    TaskKernelArguments arguments = {
+        launch.program, launch.arrays, launch.wave};
+    launch_kernel(reduction(), grid_of(n + 1, kGridThreads), &arguments);
+  }
+  void run_drawing(const DrawingLaunch& launch) override {
+    DrawingLaunch arguments = launch;
+    launch_kernel(episode_drawing(),
+                  grid_of(launch.n_tasks, kDrawingThreads),
+                  &arguments);
+    if (launch.program.kind != DrawingProgram::Kind::kImages) return;
+    const uint64_t n_examples =
+        uint64_t{launch.n_tasks} * (launch.n_support + launch.n_query);
+    launch_kernel(image_fetching(),
+                  grid_of(n_examples * kGridThreads, kGridThreads),
+                  &arguments);
+  }
+  void run_outer_step(const OuterArrays<float>& arrays) override {
+    OuterArrays<float> arguments = arrays;
+    launch_kernel(
+        outer_preparation(), grid_of(kPartials, kPartials), &arguments);
+    launch_kernel(outer_step_of_elements(),
+                  grid_of(arrays.n_learned, kGridThreads),
+                  &arguments);
+  }
+  void copy_from(Device& other,
+                 void* to,
+                 const void* from,
+                 uint64_t bytes) override {
+    CudaDevice& source = static_cast<CudaDevice&>(other);
+    use(source.index_);
+    check(cudaEventRecord(source.reached_, source.stream_),
+          "waiting for another GPU");
+    use(index_);
+    open_path_from(source.index_);
+    check(cudaStreamWaitEvent(stream_, source.reached_, 0),
+          "waiting for another GPU");
+    check(cudaMemcpyPeerAsync(to, index_, from, source.index_, bytes, stream_),
+          "copying from another GPU");
   }
 
   std::unique_ptr<Graph> record(const std::function<void()>& queue) override {
+    use(index_);
     check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal),
           "recording the work");
     cudaGraph_t graph = nullptr;
@@ -198,10 +257,13 @@ class CudaDevice final : public Device {
       throw;
     }
     check(cudaStreamEndCapture(stream_, &graph), "recording the work");
-    return std::make_unique<CudaGraph>(stream_, graph);
+    return std::make_unique<CudaGraph>(index_, stream_, graph);
   }
 
-  void wait() override { check(cudaStreamSynchronize(stream_), "computing"); }
+  void wait() override {
+    use(index_);
+    check(cudaStreamSynchronize(stream_), "computing");
+  }
 
  private:
   void launch_tasks(const void* kernel, const TaskLaunch& launch) {
@@ -220,28 +282,72 @@ class CudaDevice final : public Device {
       config.attrs = &cluster;
       config.numAttrs = 1;
     }
-    launch_kernel(kernel, config, launch);
-  }
-  static void launch_kernel(const void* kernel,
-                            const cudaLaunchConfig_t& config,
-                            const TaskLaunch& launch) {
     TaskKernelArguments arguments = {
         launch.program, launch.arrays, launch.wave};
-    void* pointers[] = {&arguments};
-    check(cudaLaunchKernelExC(&config, kernel, pointers), "starting a kernel");
+    launch_kernel(kernel, config, &arguments);
+  }
+  // Lets copies from GPU `source` go from memory to memory, where the machine
+  // can; where it cannot, the runtime takes them through the host.
+  void open_path_from(int source) {
+    if (std::find(paths_.begin(), paths_.end(), source) != paths_.end()) return;
+    paths_.push_back(source);
+    int possible = 0;
+    check(cudaDeviceCanAccessPeer(&possible, index_, source), "asking the GPU");
+    if (possible == 0) return;
+    const cudaError_t status = cudaDeviceEnablePeerAccess(source, 0);
+    if (status == cudaErrorPeerAccessAlreadyEnabled) {
+      static_cast<void>(cudaGetLastError());  // It would be reported again.
+      return;
+    }
+    check(status, "opening a path between GPUs");
+  }
+  // Blocks of `threads` for `n` items; where there are more, threads take
+  // several.
+  cudaLaunchConfig_t grid_of(uint64_t n, uint32_t threads) const {
+    constexpr uint64_t kMaxBlocks = 1U << 30;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3(static_cast<uint32_t>(std::min(
+                              kMaxBlocks, (n + threads - 1) / threads)),
+                          1,
+                          1);
+    config.blockDim = dim3(threads, 1, 1);
+    config.stream = stream_;
+    return config;
+  }
+  void launch_kernel(const void* kernel,
+                     const cudaLaunchConfig_t& config,
+                     void* arguments) {
+    use(index_);
+    check(cudaLaunchKernelExC(&config, kernel, &arguments),
+          "starting a kernel");
   }
 
+  int index_;
   DeviceLimits limits_;
   cudaStream_t stream_ = nullptr;
+  cudaEvent_t reached_ = nullptr;  // Where its queue was at the last copy.
+  std::vector<int> paths_;         // GPUs copied from so far.
   std::vector<void*> device_memory_, host_memory_;
 };
 
 }  // namespace
 
-DeviceLimits cuda_device_limits() { return CudaDevice().limits(); }
+DeviceLimits cuda_device_limits() { return CudaDevice(0).limits(); }
 
 std::unique_ptr<Engine> make_cuda_engine(const EngineConfig& config) {
-  return make_gpu_engine(config, [] { return std::make_unique<CudaDevice>(); });
+  const int n_there = count_devices();
+  if (config.n_gpus > static_cast<uint32_t>(n_there)) {
+    throw Error(
+        Exit::kResource,
+        fmt::format("--engine cuda --gpus {}: there {} here; lower "
+                    "--gpus: the results are the same",
+                    config.n_gpus,
+                    n_there == 1 ? std::string("is one GPU")
+                                 : fmt::format("are {} GPUs", n_there)));
+  }
+  return make_gpu_engine(config, [](uint32_t index) {
+    return std::make_unique<CudaDevice>(static_cast<int>(index));
+  });
 }
 
 }  // namespace fewstep::host

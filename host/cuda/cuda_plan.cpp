@@ -161,12 +161,26 @@ TaskLayout lay_out(const TaskProgram& program, uint64_t shared_budget) {
   return layout;
 }
 
+std::array<uint64_t, 5> image_bytes(const ImageSet& set) {
+  constexpr uint64_t kIndex = sizeof(uint32_t);
+  return {uint64_t{set.n_images} * set.n_pixels(),
+          (uint64_t{set.n_all_classes} + 1) * kIndex,
+          set.n_classes[0] * kIndex,
+          set.n_classes[1] * kIndex,
+          set.n_classes[2] * kIndex};
+}
+
+uint64_t input_bytes(uint32_t steps) {
+  return sizeof(IterationInputs) + (uint64_t{steps} + 1) * kFloat;
+}
+
 CudaPlan plan_cuda(const Network& network,
                    const Rule& rule,
                    const Objective& objective,
                    const EpisodeShape& shape,
                    uint32_t n_tasks,
-                   const DeviceLimits& limits) {
+                   const DeviceLimits& limits,
+                   const DrawingProgram& drawing) {
   CudaPlan plan = {};
   plan.n_tasks = n_tasks;
   choose_threads(network, shape, limits, &plan);
@@ -202,13 +216,28 @@ CudaPlan plan_cuda(const Network& network,
   plan.bytes.episodes = n_tasks * episode_bytes(shape);
   const uint64_t layer_bytes =
       sizeof(Layer) + (network.adapted != nullptr ? sizeof(uint32_t) : 0);
-  plan.bytes.other = 2 * learned * kFloat + network.n_layers * layer_bytes +
-                     (uint64_t{objective.steps} + 1) * kFloat +
-                     4 * uint64_t{n_tasks} * kFloat;
-  const uint64_t fixed = plan.bytes.episodes + plan.bytes.other;
+  // Parameters and two moments of each; sums, and how many tasks are in them.
+  plan.bytes.other = (3 * learned + learned + 1 + kNormValues) * kFloat +
+                     network.n_layers * layer_bytes +
+                     input_bytes(objective.steps) +
+                     kTaskResults * uint64_t{n_tasks} * kFloat;
   const uint64_t reserve = reserve_of(limits);
   const uint64_t available =
       limits.free_memory > reserve ? limits.free_memory - reserve : 0;
+  plan.draws = drawing.kind != DrawingProgram::Kind::kOnHost;
+  if (drawing.kind == DrawingProgram::Kind::kImages) {
+    for (const uint64_t bytes : image_bytes(drawing.images)) {
+      plan.bytes.data += bytes;
+    }
+    plan.bytes.data +=
+        uint64_t{n_tasks} * drawing.images.n_drawn() * sizeof(uint32_t);
+    if (plan.bytes.data > available / 2) {
+      plan.bytes.data = 0;
+      plan.draws = false;
+    }
+  }
+  const uint64_t fixed =
+      plan.bytes.episodes + plan.bytes.data + plan.bytes.other;
 
   uint64_t slot = 0;
   uint64_t fit = 0;  // Teams.
@@ -280,11 +309,13 @@ std::string describe(const CudaPlan& plan, const DeviceLimits& limits) {
                    plan.shared_bytes(),
                    limits.shared_per_block));
   line("global memory",
-       fmt::format("{}: {} scratch, {} episodes, {} meta-gradients, {} other",
+       fmt::format("{}: {} scratch, {} episodes, {} meta-gradients, {} images, "
+                   "{} other",
                    in_words(plan.bytes.total()),
                    in_words(plan.bytes.scratch),
                    in_words(plan.bytes.episodes),
                    in_words(plan.bytes.bars),
+                   in_words(plan.bytes.data),
                    in_words(plan.bytes.other)));
   text += fmt::format(
       "\n  {:<26} {:>14}   {}\n", "a task's scratch", "bytes", "memory");

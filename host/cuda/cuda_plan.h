@@ -6,13 +6,17 @@
 #ifndef FEWSTEP_HOST_CUDA_CUDA_PLAN_H_
 #define FEWSTEP_HOST_CUDA_CUDA_PLAN_H_
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "cuda_plan_limits.h"
+#include "episode_program.h"
+#include "fewstep/host/drawing.h"
 #include "fewstep/host/episode.h"
 #include "fewstep/host/objective.h"
+#include "outer_program.h"
 #include "task_program.h"
 
 namespace fewstep::host {
@@ -48,9 +52,10 @@ struct PlanBytes {
   uint64_t episodes;  ///< All tasks of an iteration.
   uint64_t scratch;   ///< All teams.
   uint64_t bars;      ///< theta_bar and phi_bar of a wave's tasks.
-  uint64_t other;     ///< Parameters, sums, losses, the layer table.
+  uint64_t data;      ///< Images to draw from, and what was drawn of them.
+  uint64_t other;     ///< Parameters, moments, sums, losses, the layer table.
 
-  uint64_t total() const { return episodes + scratch + bars + other; }
+  uint64_t total() const { return episodes + scratch + bars + data + other; }
 };
 
 struct CudaPlan {
@@ -62,6 +67,7 @@ struct CudaPlan {
   uint32_t wave;        ///< Tasks whose meta-gradients are kept until summed.
   PlanBytes bytes;
   uint64_t task_bytes;  ///< Scratch memory of a task, shared and global.
+  bool draws;           ///< The GPU draws its episodes; else they are uploaded.
 
   uint64_t shared_bytes() const {
     return program.layout.shared_values * sizeof(float);
@@ -75,7 +81,9 @@ struct CudaPlan {
 /// multiprocessors. Parts of the scratch memory go to shared memory in the
 /// order of Part while they fit beside the other tasks of the multiprocessor; a
 /// cluster's are all global. When memory is short, examples are taken in
-/// smaller tiles, then fewer tasks at once. None of it changes a bit.
+/// smaller tiles, then fewer tasks at once. The GPU draws the episodes if
+/// `drawing` says how and its images take no more than half of the memory. None
+/// of it changes a bit.
 ///
 /// @throws Error kResource when one task at a time does not fit, with how much
 ///     is missing and what to lower.
@@ -84,7 +92,21 @@ CudaPlan plan_cuda(const Network& network,
                    const Objective& objective,
                    const EpisodeShape& shape,
                    uint32_t n_tasks,
-                   const DeviceLimits& limits);
+                   const DeviceLimits& limits,
+                   const DrawingProgram& drawing = {});
+
+/// Bytes of an image set's arrays, in the order of ImageSet: pixels,
+/// first_image, classes of the three splits.
+std::array<uint64_t, 5> image_bytes(const ImageSet& set);
+
+/// What changes from one iteration to the next without changing the work; in
+/// device memory, the weights of the steps after it.
+struct IterationInputs {
+  EpisodeKey key;
+  OuterStep outer;
+};
+/// Bytes of it and of the weights of `steps` steps.
+uint64_t input_bytes(uint32_t steps);
 
 /// Sizes and, up to `shared_budget` bytes, places of the parts.
 TaskLayout lay_out(const TaskProgram& program, uint64_t shared_budget);

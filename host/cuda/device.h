@@ -1,5 +1,6 @@
 // What the GPU engine asks of a GPU, so that everything else of it runs and is
-// tested without one: memory, copies and three kinds of work, all in one queue.
+// tested without one: memory, copies and five kinds of work, all in one queue a
+// GPU.
 //
 // cuda_device.cpp is the CUDA runtime; tests have one that computes on the host
 // (tests/support/host_device.h).
@@ -14,6 +15,8 @@
 #include <memory>
 
 #include "cuda_plan.h"
+#include "episode_program.h"
+#include "outer_program.h"
 #include "task_program.h"
 
 namespace fewstep::host {
@@ -42,12 +45,22 @@ class Device {
   virtual void* allocate_host(uint64_t bytes) = 0;
 
   // The queue: each of these starts when the one before has ended, and returns
-  // at once.
+  // at once. Queues of different GPUs go on side by side.
   virtual void upload(void* to, const void* from, uint64_t bytes) = 0;
   virtual void download(void* to, const void* from, uint64_t bytes) = 0;
   virtual void run_meta_gradients(const TaskLaunch& launch) = 0;
   virtual void run_evaluations(const TaskLaunch& launch) = 0;
   virtual void run_reduction(const TaskLaunch& launch) = 0;
+  /// draw_episodes() and, for images, fetch_images().
+  virtual void run_drawing(const DrawingLaunch& launch) = 0;
+  /// prepare_outer_step(), then take_outer_step().
+  virtual void run_outer_step(const OuterArrays<float>& arrays) = 0;
+  /// Copies from the memory of another GPU, of the same kind of Device, after
+  /// what is in its queue now. Not to be recorded.
+  virtual void copy_from(Device& other,
+                         void* to,
+                         const void* from,
+                         uint64_t bytes) = 0;
 
   /// Records the work that `queue` puts in the queue, instead of doing it; the
   /// caller replays it with run().

@@ -3,7 +3,6 @@
 #include "gpu_engine.h"
 
 #include <algorithm>
-#include <cstring>
 #include <optional>
 #include <span>
 #include <thread>
@@ -12,283 +11,25 @@
 
 #include "../cpu/worker_pool.h"
 #include "fewstep/host/error.h"
+#include "fewstep/host/outer_loop.h"
+#include "fewstep/host/rule_values.h"
 #include "fewstep/numerics/real.h"
+#include "gpu_run.h"
 
 namespace fewstep::host {
 namespace {
 
-// Episodes of an iteration as one run of memory: each array of all tasks after
-// the other. The same on host and device.
-class EpisodeArrays {
- public:
-  EpisodeArrays(const EpisodeShape& shape, uint32_t n_tasks)
-      : shape_(shape), n_tasks_(n_tasks) {}
-
-  uint64_t bytes() const { return at(6); }
-
-  const float* support_x(const void* base) const { return floats(base, 0); }
-  const float* query_x(const void* base) const { return floats(base, 1); }
-  const float* support_targets(const void* base) const {
-    return shape_.classification ? nullptr : floats(base, 2);
-  }
-  const float* query_targets(const void* base) const {
-    return shape_.classification ? nullptr : floats(base, 3);
-  }
-  const uint16_t* support_labels(const void* base) const {
-    return shape_.classification ? labels(base, 4) : nullptr;
-  }
-  const uint16_t* query_labels(const void* base) const {
-    return shape_.classification ? labels(base, 5) : nullptr;
-  }
-
-  // Writes `e` as task t.
-  void store(void* base, uint32_t t, const Episode& e) const {
-    put(base, 0, t, e.support_x);
-    put(base, 1, t, e.query_x);
-    put(base, 2, t, e.support_targets);
-    put(base, 3, t, e.query_targets);
-    put(base, 4, t, e.support_labels);
-    put(base, 5, t, e.query_labels);
-  }
-
- private:
-  // Bytes of one task's array i.
-  uint64_t size(int i) const {
-    const uint64_t n = i % 2 == 0 ? shape_.n_support : shape_.n_query;
-    if (i < 2) return n * shape_.n_in * sizeof(float);
-    if (i < 4) {
-      return shape_.classification ? 0 : n * shape_.n_out * sizeof(float);
-    }
-    return shape_.classification ? n * sizeof(uint16_t) : 0;
-  }
-  // Where array i begins, in bytes: the arrays of floats come first.
-  uint64_t at(int i) const {
-    uint64_t offset = 0;
-    for (int k = 0; k < i; ++k) offset += n_tasks_ * size(k);
-    return offset;
-  }
-  const float* floats(const void* base, int i) const {
-    return reinterpret_cast<const float*>(static_cast<const char*>(base) +
-                                          at(i));
-  }
-  const uint16_t* labels(const void* base, int i) const {
-    return reinterpret_cast<const uint16_t*>(static_cast<const char*>(base) +
-                                             at(i));
-  }
-  template <class V>
-  void put(void* base, int i, uint32_t t, const std::vector<V>& values) const {
-    if (values.empty()) return;
-    std::memcpy(
-        static_cast<char*>(base) + at(i) + t * size(i), values.data(), size(i));
-  }
-
-  EpisodeShape shape_;
-  uint64_t n_tasks_;
+// The outer loop that an engine is in, and where what it learns is.
+struct Training {
+  const Recipe* recipe;
+  OuterState state;
+  OuterElements elements;
+  Objective objective;
+  bool on_devices = false;  // What the devices hold is the loop's,
+  bool on_host = true;      // and so is what `state` holds.
 };
 
-// Which tasks a buffer of episodes holds.
-struct Drawn {
-  Split split;
-  uint64_t iteration;
-  uint32_t first;
-  uint32_t n_tasks;
-  bool operator==(const Drawn&) const = default;
-};
-
-// Memory and recorded work for iterations of up to n_tasks tasks.
-class Run {
- public:
-  Run(const EngineConfig& config,
-      std::unique_ptr<Device> device,
-      uint32_t n_tasks)
-      : device_(std::move(device)),
-        plan_(plan_cuda(*config.network,
-                        *config.rule,
-                        config.objective,
-                        config.source->shape(),
-                        n_tasks,
-                        device_->limits())),
-        second_order_(config.objective.second_order),
-        episodes_(config.source->shape(), n_tasks),
-        n_learned_(uint64_t{config.network->n_params} + config.rule->n_phi),
-        n_uploaded_(n_learned_ + config.objective.steps + 1) {
-    const Network& network = *config.network;
-    TaskArrays<float>& a = arrays_;
-    learned_ = allocate(n_uploaded_);
-    a.theta = learned_;
-    a.phi = learned_ + network.n_params;
-    a.step_weights = learned_ + n_learned_;
-    a.scratch = allocate(plan_.bytes.scratch / sizeof(float));
-    a.theta_bar = allocate(plan_.bytes.bars / sizeof(float));
-    a.phi_bar = a.theta_bar + uint64_t{plan_.wave} * network.n_params;
-    results_ = allocate(n_results());
-    a.sum = results_;
-    a.query_loss = results_ + n_learned_;
-    a.support_loss = a.query_loss + n_tasks;
-    a.finite = a.support_loss + n_tasks;
-    a.n_right = a.finite + n_tasks;
-    device_episodes_ = device_->allocate(episodes_.bytes());
-    a.support_x = episodes_.support_x(device_episodes_);
-    a.query_x = episodes_.query_x(device_episodes_);
-    a.support_targets = episodes_.support_targets(device_episodes_);
-    a.query_targets = episodes_.query_targets(device_episodes_);
-    a.support_labels = episodes_.support_labels(device_episodes_);
-    a.query_labels = episodes_.query_labels(device_episodes_);
-
-    // What never changes.
-    const uint64_t table = network.n_layers * sizeof(Layer);
-    void* const layers = device_->allocate(table);
-    device_->upload(layers, network.layers, table);
-    plan_.program.network.layers = static_cast<const Layer*>(layers);
-    if (network.adapted != nullptr) {
-      const uint64_t bytes = network.n_layers * sizeof(uint32_t);
-      void* const adapted = device_->allocate(bytes);
-      device_->upload(adapted, network.adapted, bytes);
-      plan_.program.network.adapted = static_cast<const uint32_t*>(adapted);
-    }
-    device_->wait();
-
-    host_learned_ = allocate_host(n_uploaded_);
-    std::fill_n(host_learned_, n_uploaded_, 0.0F);
-    set_objective(config.objective);
-    host_results_ = allocate_host(n_results());
-    for (Side& side : sides_) {
-      side.episodes = device_->allocate_host(episodes_.bytes());
-    }
-  }
-
-  uint32_t capacity() const { return plan_.n_tasks; }
-
-  // Whether `objective` fits the memory that was planned.
-  bool has_room_for(const Objective& objective) const {
-    return second_order_ || !objective.second_order;
-  }
-  void set_objective(const Objective& objective) {
-    TaskProgram& p = plan_.program;
-    const bool has_weights = !objective.step_weights.empty();
-    if (p.second_order != objective.second_order ||
-        p.has_step_weights != has_weights || p.method != objective.method) {
-      for (Side& side : sides_) side.graph_tasks = 0;
-    }
-    p.second_order = objective.second_order;
-    p.has_step_weights = has_weights;
-    p.method = objective.method;
-    std::copy(objective.step_weights.begin(),
-              objective.step_weights.end(),
-              host_learned_ + n_learned_);
-  }
-  void set_learned(std::span<const float> theta, std::span<const float> phi) {
-    std::copy(theta.begin(), theta.end(), host_learned_);
-    std::copy(phi.begin(), phi.end(), host_learned_ + theta.size());
-  }
-
-  // Whether `drawn` is in one of the buffers; the device will work on it.
-  bool turn_to(const Drawn& drawn) {
-    for (uint32_t s = 0; s < 2; ++s) {
-      if (sides_[s].drawn == drawn) {
-        now_ = s;
-        return true;
-      }
-    }
-    return false;
-  }
-  // A buffer to draw into: the next one, or else the one to be worked on.
-  void* buffer(const Drawn& drawn, bool next) {
-    Side& side = sides_[next ? 1 - now_ : now_];
-    side.drawn = drawn;
-    return side.episodes;
-  }
-  // What is in a buffer is not what it was meant to be.
-  void forget() {
-    for (Side& side : sides_) side.drawn.reset();
-  }
-  const EpisodeArrays& episodes() const { return episodes_; }
-
-  // Meta-gradients of n_tasks tasks, in the queue.
-  void start_meta_gradients(uint32_t n_tasks) {
-    Side& side = sides_[now_];
-    if (side.graph_tasks != n_tasks) {
-      side.graph.reset();
-      side.graph = device_->record([&] {
-        upload();
-        for (uint32_t begin = 0; begin < n_tasks; begin += plan_.wave) {
-          const TaskLaunch launch =
-              of({begin, std::min(n_tasks, begin + plan_.wave)});
-          device_->run_meta_gradients(launch);
-          device_->run_reduction(launch);
-        }
-        download();
-      });
-      side.graph_tasks = n_tasks;
-    }
-    side.graph->run();
-  }
-
-  // Scores of n_tasks tasks, in the queue.
-  void start_evaluations(uint32_t n_tasks) {
-    upload();
-    device_->run_evaluations(of({0, n_tasks}));
-    download();
-  }
-
-  void wait() { device_->wait(); }
-
-  // Results, after wait().
-  const float* sums() const { return host_results_; }
-  const float* query_loss() const { return host_results_ + n_learned_; }
-  const float* support_loss() const { return query_loss() + capacity(); }
-  const float* finite() const { return support_loss() + capacity(); }
-  const float* n_right() const { return finite() + capacity(); }
-
- private:
-  struct Side {
-    void* episodes = nullptr;
-    std::optional<Drawn> drawn;
-    std::unique_ptr<Device::Graph> graph;
-    uint32_t graph_tasks = 0;  // That the graph is good for.
-  };
-
-  float* allocate(uint64_t n) {
-    return static_cast<float*>(device_->allocate(n * sizeof(float)));
-  }
-  float* allocate_host(uint64_t n) {
-    return static_cast<float*>(device_->allocate_host(n * sizeof(float)));
-  }
-  uint64_t n_results() const { return n_learned_ + 4 * uint64_t{capacity()}; }
-
-  TaskLaunch of(const Wave& wave) const {
-    return {plan_.program,
-            arrays_,
-            wave,
-            std::min(plan_.teams, wave.end - wave.begin),
-            plan_.blocks,
-            plan_.threads};
-  }
-  void upload() {
-    device_->upload(learned_, host_learned_, n_uploaded_ * sizeof(float));
-    device_->upload(device_episodes_, sides_[now_].episodes, episodes_.bytes());
-  }
-  void download() {
-    device_->download(host_results_, results_, n_results() * sizeof(float));
-  }
-
-  std::unique_ptr<Device> device_;
-  CudaPlan plan_;
-  bool second_order_;  // Memory is planned for.
-  EpisodeArrays episodes_;
-  uint64_t n_learned_;   // theta and phi,
-  uint64_t n_uploaded_;  // and the step weights: one upload.
-  float* learned_ = nullptr;
-  TaskArrays<float> arrays_ = {};
-  float* results_ = nullptr;  // sum, losses, flags: one download.
-  void* device_episodes_ = nullptr;
-  float* host_learned_ = nullptr;
-  float* host_results_ = nullptr;
-  Side sides_[2];  // After device_: graphs end before it.
-  uint32_t now_ = 0;
-};
-
-class GpuEngine : public Engine {
+class GpuEngine final : public Engine {
  public:
   GpuEngine(const EngineConfig& config, DeviceFactory make_device)
       : config_(config),
@@ -300,12 +41,14 @@ class GpuEngine : public Engine {
     make_room(std::max(1U, config.n_tasks));
   }
 
+  const EngineConfig& config() const override { return config_; }
+
   void set_objective(const Objective& objective) override {
     config_.objective = objective;
-    if (run_->has_room_for(objective)) {
-      run_->set_objective(objective);
+    if (runs_.front()->has_room_for(objective)) {
+      for (const auto& run : runs_) run->set_objective(objective);
     } else {
-      plan(run_->capacity());
+      plan(capacity_);
     }
   }
 
@@ -316,30 +59,15 @@ class GpuEngine : public Engine {
                          float* d_theta,
                          float* d_phi) override {
     make_room(n_tasks);
-    set_learned(theta, phi);
-    ready({Split::kTrain, iteration, 0, n_tasks});
-    run_->start_meta_gradients(n_tasks);
-    draw({Split::kTrain, iteration + 1, 0, n_tasks}, true);
-    run_->wait();
-
-    MetaStep step = {};
-    uint32_t n_used = 0;
-    for (uint32_t t = 0; t < n_tasks; ++t) {
-      if (!is_one(run_->finite()[t])) continue;
-      ++n_used;
-      step.query_loss += static_cast<double>(run_->query_loss()[t]);
-      step.support_loss += static_cast<double>(run_->support_loss()[t]);
-    }
-    step.n_dropped = n_tasks - n_used;
-    if (n_used != 0) {
-      step.query_loss /= static_cast<double>(n_used);
-      step.support_loss /= static_cast<double>(n_used);
-    }
-    const float n = std::max(1.0F, static_cast<float>(n_used));
+    upload(theta, phi);
+    const MetaStep step = iterate(Work::kMetaGradient, iteration, n_tasks);
+    const float* const sums = runs_.front()->sums();
+    const float n =
+        std::max(1.0F, static_cast<float>(n_tasks - step.n_dropped));
     const uint32_t n_params = config_.network->n_params;
-    for (uint32_t i = 0; i < n_params; ++i) d_theta[i] = run_->sums()[i] / n;
+    for (uint32_t i = 0; i < n_params; ++i) d_theta[i] = sums[i] / n;
     for (uint32_t i = 0; i < config_.rule->n_phi; ++i) {
-      d_phi[i] = run_->sums()[n_params + i] / n;
+      d_phi[i] = sums[n_params + i] / n;
     }
     return step;
   }
@@ -348,74 +76,283 @@ class GpuEngine : public Engine {
                       const float* phi,
                       Split split,
                       uint32_t n_tasks) override {
-    TaskScores scores;
-    scores.loss.resize(n_tasks);
-    const bool classes = config_.network->loss == LossOp::kSoftmaxCrossEntropy;
-    if (classes) scores.accuracy.resize(n_tasks);
-    set_learned(theta, phi);
-    const auto part = [&](uint32_t first) {
-      return Drawn{
-          split, 0, first, std::min(run_->capacity(), n_tasks - first)};
-    };
-    for (uint32_t first = 0; first < n_tasks; first += run_->capacity()) {
-      const Drawn drawn = part(first);
-      ready(drawn);
-      run_->start_evaluations(drawn.n_tasks);
-      if (first + drawn.n_tasks < n_tasks) {
-        draw(part(first + drawn.n_tasks), true);
-      }
-      run_->wait();
-      for (uint32_t t = 0; t < drawn.n_tasks; ++t) {
-        scores.loss[first + t] = run_->query_loss()[t];
-        if (!classes) continue;
-        scores.accuracy[first + t] =
-            run_->n_right()[t] /
-            static_cast<float>(config_.source->shape().n_query);
-      }
-    }
-    return scores;
+    upload(theta, phi);
+    return evaluate_learned(split, n_tasks);
+  }
+
+  std::unique_ptr<OuterLoop> start(const Recipe& recipe,
+                                   const OuterState& state) override {
+    Training t = {};
+    t.recipe = &recipe;
+    t.state = state;
+    t.elements.phi =
+        phi_elements(recipe.inner, *config_.rule, *config_.network);
+    t.elements.n_learned = config_.network->n_params +
+                           (learns_phi(recipe.inner) ? config_.rule->n_phi : 0);
+    training_ = std::move(t);
+    for (const auto& run : runs_) run->set_outer(training_->elements);
+    return std::make_unique<Loop>(this);
   }
 
  private:
+  // What start() gives: the engine itself holds the training.
+  class Loop final : public OuterLoop {
+   public:
+    explicit Loop(GpuEngine* engine) : engine_(*engine) {}
+    MetaStep iterate() override { return engine_.train(); }
+    TaskScores evaluate(Split split, uint32_t n_tasks) override {
+      engine_.to_devices();
+      return engine_.evaluate_learned(split, n_tasks);
+    }
+    OuterState& state() override {
+      engine_.to_host();
+      return engine_.training_->state;
+    }
+    int64_t iteration() const override {
+      return engine_.training_->state.iteration;
+    }
+
+   private:
+    GpuEngine& engine_;
+  };
+
+  // A GPU and its tasks of an iteration.
+  struct Share {
+    GpuRun* run;
+    TaskRangeOf tasks;
+  };
+
+  // `tasks`, shared out in task order. The first GPU has the last tasks: it is
+  // where the sums end and the outer step is taken.
+  std::vector<Share> share(const TaskRangeOf& tasks) const {
+    const uint32_t n = tasks.n_tasks;
+    const uint32_t n_shares = std::min(n, static_cast<uint32_t>(runs_.size()));
+    std::vector<Share> shares;
+    for (uint32_t s = 0; s < n_shares; ++s) {
+      const uint32_t begin = begin_of_share(n, s, n_shares);
+      const uint32_t end = begin_of_share(n, s + 1, n_shares);
+      shares.push_back(
+          {runs_[n_shares - 1 - s].get(),
+           {tasks.split, tasks.iteration, tasks.first + begin, end - begin}});
+    }
+    return shares;
+  }
+  static uint32_t begin_of_share(uint32_t n, uint32_t s, uint32_t n_shares) {
+    return static_cast<uint32_t>(uint64_t{n} * s / n_shares);
+  }
+
   // Plans anew when there are more tasks than ever.
   void make_room(uint32_t n_tasks) {
-    if (!run_ || n_tasks > run_->capacity()) plan(n_tasks);
+    if (runs_.empty() || n_tasks > capacity_) plan(n_tasks);
   }
   void plan(uint32_t n_tasks) {
-    run_.reset();
-    run_.emplace(config_, make_device_(), n_tasks);
+    if (training_) to_host();
+    if (training_) training_->on_devices = false;
+    runs_.clear();
+    const uint32_t n_gpus = std::clamp(config_.n_gpus, 1U, n_tasks);
+    for (uint32_t i = 0; i < n_gpus; ++i) {
+      runs_.push_back(std::make_unique<GpuRun>(
+          config_, make_device_(i), (n_tasks + n_gpus - 1) / n_gpus));
+      if (training_) runs_.back()->set_outer(training_->elements);
+    }
+    capacity_ = n_tasks;
   }
-  void set_learned(const float* theta, const float* phi) {
-    run_->set_learned({theta, config_.network->n_params},
-                      {phi, config_.rule->n_phi});
+
+  // Parameters that are not the training's.
+  void upload(const float* theta, const float* phi) {
+    if (training_) {
+      to_host();
+      training_->on_devices = false;
+    }
+    upload({theta, config_.network->n_params}, {phi, config_.rule->n_phi});
   }
-  void ready(const Drawn& drawn) {
-    if (!run_->turn_to(drawn)) draw(drawn, false);
+  void upload(std::span<const float> theta, std::span<const float> phi) {
+    for (const auto& run : runs_) run->start_upload(theta, phi);
+  }
+  // The training's to where it is needed.
+  void to_devices() {
+    Training& t = *training_;
+    if (t.on_devices) return;
+    upload(t.state.theta, t.state.phi);
+    runs_.front()->start_upload_of_moments(t.state.m, t.state.v);
+    wait();
+    t.on_devices = true;
+  }
+  void to_host() {
+    Training& t = *training_;
+    if (t.on_host) return;
+    GpuRun& run = *runs_.front();
+    run.start_download();
+    run.wait();
+    const float* from = run.downloaded();
+    const auto take = [&from](size_t n, std::vector<float>* to) {
+      to->assign(from, from + n);
+      from += n;
+    };
+    const size_t n_theta = t.state.theta.size();
+    const size_t n_all = n_theta + t.state.phi.size();
+    take(n_theta, &t.state.theta);
+    take(n_all - n_theta, &t.state.phi);
+    if (t.recipe->outer.optimizer == OuterOptimizer::kAdam) {
+      const size_t n = t.elements.n_learned;
+      t.state.m.assign(from, from + n);
+      t.state.v.assign(from + n_all, from + n_all + n);
+    }
+    t.on_host = true;
+  }
+
+  // One iteration of the training.
+  MetaStep train() {
+    Training& t = *training_;
+    const OuterRecipe& outer = t.recipe->outer;
+    scheduled_objective(*t.recipe, t.state.iteration, &t.objective);
+    set_objective(t.objective);
+    const uint32_t n_tasks = static_cast<uint32_t>(outer.tasks);
+    make_room(n_tasks);
+    to_devices();
+    const uint64_t iteration = static_cast<uint64_t>(t.state.iteration);
+    runs_.front()->set_step(next_step(outer, &t.state));
+    t.on_host = false;
+    return iterate(Work::kOuterStep, iteration, n_tasks);
+  }
+
+  // Meta-gradients at what is on the devices, and what `work` makes of them.
+  MetaStep iterate(Work work, uint64_t iteration, uint32_t n_tasks) {
+    const TaskRangeOf tasks = {Split::kTrain, iteration, 0, n_tasks};
+    const std::vector<Share> shares = share(tasks);
+    for (const Share& s : shares) make_ready(s);
+    if (runs_.size() == 1) {
+      runs_.front()->start(work);
+    } else {
+      start_on_several(work, shares);
+    }
+    draw_next({Split::kTrain, iteration + 1, 0, n_tasks});
+    wait();
+
+    MetaStep step = {};
+    uint32_t n_used = 0;
+    for (const Share& s : shares) {
+      for (uint32_t t = 0; t < s.tasks.n_tasks; ++t) {
+        if (!(s.run->finite()[t] > 0.0F)) continue;
+        ++n_used;
+        step.query_loss += static_cast<double>(s.run->query_loss()[t]);
+        step.support_loss += static_cast<double>(s.run->support_loss()[t]);
+      }
+    }
+    step.n_dropped = n_tasks - n_used;
+    if (n_used != 0) {
+      step.query_loss /= static_cast<double>(n_used);
+      step.support_loss /= static_cast<double>(n_used);
+    }
+    return step;
+  }
+  void start_on_several(Work work, const std::vector<Share>& shares) {
+    for (const Share& s : shares) s.run->start_tasks();
+    GpuRun* before = nullptr;
+    for (const Share& s : shares) {
+      s.run->start_sums(before);
+      before = s.run;
+    }
+    GpuRun* const last = runs_.front().get();
+    if (work == Work::kOuterStep) {
+      last->start_outer_step();
+      for (const auto& run : runs_) {
+        if (run.get() != last) run->start_copy_of_learned(last);
+      }
+    }
+    for (const Share& s : shares) s.run->start_download_of(work);
+  }
+
+  TaskScores evaluate_learned(Split split, uint32_t n_tasks) {
+    TaskScores scores = room_for_scores(n_tasks);
+    for (uint32_t first = 0; first < n_tasks; first += capacity_) {
+      const auto part = [&](uint32_t at) {
+        return TaskRangeOf{split, 0, at, std::min(capacity_, n_tasks - at)};
+      };
+      const std::vector<Share> shares = share(part(first));
+      for (const Share& s : shares) {
+        make_ready(s);
+        s.run->start_evaluations();
+      }
+      if (n_tasks - first > capacity_) draw_next(part(first + capacity_));
+      wait();
+      for (const Share& s : shares) take_scores(s, &scores);
+    }
+    return scores;
+  }
+  TaskScores room_for_scores(uint32_t n_tasks) const {
+    const bool classes = config_.network->loss == LossOp::kSoftmaxCrossEntropy;
+    TaskScores scores;
+    scores.loss.resize(n_tasks);
+    if (classes) scores.accuracy.resize(n_tasks);
+    if (config_.scores_before) {
+      scores.loss_before.resize(n_tasks);
+      if (classes) scores.accuracy_before.resize(n_tasks);
+      scores.diverged.resize(n_tasks);
+    }
+    return scores;
+  }
+  void take_scores(const Share& s, TaskScores* scores) const {
+    const float n_query = static_cast<float>(config_.source->shape().n_query);
+    for (uint32_t t = 0; t < s.tasks.n_tasks; ++t) {
+      const uint32_t at = s.tasks.first + t;
+      scores->loss[at] = s.run->query_loss()[t];
+      if (!scores->accuracy.empty()) {
+        scores->accuracy[at] = s.run->n_right()[t] / n_query;
+      }
+      if (!config_.scores_before) continue;
+      scores->loss_before[at] = s.run->support_loss()[t];
+      if (!scores->accuracy.empty()) {
+        scores->accuracy_before[at] = s.run->n_right_before()[t] / n_query;
+      }
+      scores->diverged[at] = !(s.run->finite()[t] > 0.0F);
+    }
+  }
+
+  // The GPU's next work is on its share, whose episodes are drawn.
+  void make_ready(const Share& s) {
+    if (s.run->draws()) {
+      config_.source->check(s.tasks.split);
+    } else if (!s.run->turn_to(s.tasks)) {
+      draw(s, false);
+    }
+    s.run->set_tasks(s.tasks, config_.seed);
+  }
+  // Episodes that are likely to be asked for next.
+  void draw_next(const TaskRangeOf& tasks) {
+    for (const Share& s : share(tasks)) {
+      if (!s.run->draws()) draw(s, true);
+    }
   }
   // Draws episodes into the buffer for the next launch or the one after.
-  void draw(const Drawn& drawn, bool next) {
-    void* const to = run_->buffer(drawn, next);
+  void draw(const Share& s, bool next) {
+    void* const to = s.run->buffer(s.tasks, next);
     try {
-      pool_.run(drawn.n_tasks, [&](uint32_t t, uint32_t w) {
-        config_.source->sample(drawn.split,
+      pool_.run(s.tasks.n_tasks, [&](uint32_t t, uint32_t w) {
+        config_.source->sample(s.tasks.split,
                                config_.seed,
-                               drawn.iteration,
-                               drawn.first + t,
+                               s.tasks.iteration,
+                               s.tasks.first + t,
                                &drawing_[w]);
-        run_->episodes().store(to, t, drawing_[w]);
+        s.run->episodes().store(to, t, drawing_[w]);
       });
     } catch (...) {
-      run_->wait();
-      run_->forget();
+      wait();
+      s.run->forget();
       throw;
     }
+  }
+  void wait() {
+    for (const auto& run : runs_) run->wait();
   }
 
   EngineConfig config_;
   DeviceFactory make_device_;
   WorkerPool pool_;
   std::vector<Episode> drawing_;  // One a worker.
-  std::optional<Run> run_;
+  std::vector<std::unique_ptr<GpuRun>> runs_;
+  uint32_t capacity_ = 0;  // Tasks that there is memory for.
+  std::optional<Training> training_;
 };
 
 }  // namespace

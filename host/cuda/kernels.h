@@ -5,6 +5,8 @@
 #ifndef FEWSTEP_HOST_CUDA_KERNELS_H_
 #define FEWSTEP_HOST_CUDA_KERNELS_H_
 
+#include "episode_program.h"
+#include "outer_program.h"
 #include "task_program.h"
 
 namespace fewstep::host {
@@ -16,8 +18,9 @@ struct TaskKernelArguments {
   Wave wave;
 };
 
-// The address of each kernel for cudaLaunchKernelExC; its one argument is
-// TaskKernelArguments.
+// The address of each kernel for cudaLaunchKernelExC.
+
+// Their one argument is TaskKernelArguments.
 const void* meta_gradients_of_blocks();
 const void* meta_gradients_of_clusters();
 const void* evaluations_of_blocks();
@@ -25,8 +28,22 @@ const void* evaluations_of_clusters();
 /// Any number of blocks; threads share the quantities.
 const void* reduction();
 
-/// Threads of a block of reduction().
-constexpr uint32_t kReductionThreads = 128;
+// Their one argument is OuterArrays<float>.
+/// One block of kPartials threads.
+const void* outer_preparation();
+/// Any number of blocks; threads share the elements.
+const void* outer_step_of_elements();
+
+// Their one argument is DrawingLaunch.
+/// Any number of blocks; threads share the tasks.
+const void* episode_drawing();
+/// Any number of blocks, which share the examples; threads share the pixels.
+const void* image_fetching();
+
+/// Threads of a block of episode_drawing(): few, for a draw is long.
+constexpr uint32_t kDrawingThreads = 32;
+/// Threads of a block of the other kernels of any number of blocks.
+constexpr uint32_t kGridThreads = 128;
 
 }  // namespace fewstep::host
 

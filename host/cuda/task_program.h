@@ -10,6 +10,9 @@
 //   run_evaluations      likewise, adaptation and scores only
 //   reduce_tasks         sums over tasks ascending, one thread a quantity
 //
+// What comes before and after is in episode_program.h (drawing the tasks) and
+// outer_program.h (the outer step).
+//
 // A team is what adapts one task at a time: it owns a slot of scratch memory,
 // whose parts TaskLayout places in the block's shared memory or in global
 // memory. cuda_plan.h chooses.
@@ -79,6 +82,7 @@ struct TaskProgram {
   bool second_order;
   bool has_step_weights;
   OuterMethod method;
+  bool scores_before;  ///< Evaluations also score theta_0.
   uint32_t n_support, n_query;
   uint32_t support_tile;  ///< Of the dual workspace.
   uint32_t tile;          ///< Of the workspace: the larger one.
@@ -108,12 +112,22 @@ struct TaskArrays {
   T* support_loss;  ///< [tasks] before adaptation.
   T* finite;        ///< [tasks] 1: loss and gradients are all finite, else 0.
   T* n_right;       ///< [tasks] evaluations: queries right.
-  T* sum;           ///< [P + n_phi]
+  /// [tasks] Evaluations of scores_before: queries right at theta_0, their loss
+  /// in support_loss; and finite is 1 if adaptation never diverged.
+  T* n_right_before;
+  /// [P + n_phi + 1] the last counts the tasks that are in the sums.
+  T* sum;
 };
 
-/// Tasks [begin, end) of an iteration.
+/// Arrays of [tasks] above that are results.
+constexpr uint32_t kTaskResults = 5;
+
+/// Tasks [begin, end) of those a GPU has of an iteration.
 struct Wave {
   uint32_t begin, end;
+  /// The sums of the wave at 0 go on from what is in `sum`, another GPU's
+  /// tasks.
+  bool goes_on = false;
 };
 
 /// A team's scratch memory.
@@ -241,37 +255,23 @@ FEWSTEP_HD void meta_gradient_task(const E& e,
   e.barrier();
 }
 
-/// Task t: its query loss after adaptation and, for classes, how many queries
-/// are right: the first output that no other exceeds is the label.
+/// The queries at `theta`: batch_loss(ws), and for classes right[q] = 1 if
+/// query q is: the first output that no other exceeds is the label.
 template <class T, class E, class Ops>
-FEWSTEP_HD void evaluate_task(const E& e,
+FEWSTEP_HD void score_queries(const E& e,
                               Ops& ops,
-                              const TaskProgram& p,
-                              const TaskArrays<T>& a,
-                              const Slot<T>& slot,
-                              uint32_t t) {
-  const Network& network = p.network;
-  const SweepPlan plan = sweep_plan(p, a.step_weights);
-  const SweepBuffers<T> b = scratch_buffers(p, slot);
-  adapt(e,
-        ops,
-        plan,
-        b,
-        PlainView<T>{a.theta},
-        PlainView<T>{a.phi},
-        support_of(p, a, t));
-  const PlainView<T> adapted = {b.theta +
-                                uint64_t{p.steps - 1} * network.n_params};
-  const Workspace<T> ws = b.workspace;
-  const Batch<T> batch = query_of(p, a, t);
-  T* const right = slot.at(Part::kFlags);
+                              const Network& network,
+                              const PlainView<T>& theta,
+                              const Workspace<T>& ws,
+                              const Batch<T>& batch,
+                              T* right) {
   for (uint32_t begin = 0; begin < batch.n; begin += ws.tile) {
     const uint32_t left = batch.n - begin;
     const uint32_t n = left < ws.tile ? left : ws.tile;
     forward(e,
             ops,
             network,
-            adapted,
+            theta,
             ws,
             batch.x + uint64_t{begin} * network.n_in,
             n);
@@ -288,14 +288,63 @@ FEWSTEP_HD void evaluate_task(const E& e,
     });
     e.barrier();
   }
+}
+
+/// *loss and, for classes, *n_right of what score_queries() left.
+template <class T, class E>
+FEWSTEP_HD void store_score(const E& e,
+                            const Workspace<T>& ws,
+                            const Batch<T>& batch,
+                            const T* right,
+                            T* loss,
+                            T* n_right) {
   e.for_each(1, [&](uint32_t) {
-    a.query_loss[t] = *batch_loss(ws);
+    *loss = *batch_loss(ws);
     if (batch.labels == nullptr) return;
     T sum = constant<T>(0.0F);
     for (uint32_t q = 0; q < batch.n; ++q) sum = sum + right[q];
-    a.n_right[t] = sum;
+    *n_right = sum;
   });
   e.barrier();
+}
+
+/// Task t: its query loss after adaptation and, for classes, how many queries
+/// are right; with scores_before the same before it, and whether a loss or a
+/// parameter on the way was not finite.
+template <class T, class E, class Ops>
+FEWSTEP_HD void evaluate_task(const E& e,
+                              Ops& ops,
+                              const TaskProgram& p,
+                              const TaskArrays<T>& a,
+                              const Slot<T>& slot,
+                              uint32_t t) {
+  const Network& network = p.network;
+  const SweepPlan plan = sweep_plan(p, a.step_weights);
+  const SweepBuffers<T> b = scratch_buffers(p, slot);
+  const Workspace<T> ws = b.workspace;
+  const Batch<T> batch = query_of(p, a, t);
+  T* const flags = slot.at(Part::kFlags);
+  const PlainView<T> theta = {a.theta};
+  if (p.scores_before) {
+    score_queries(e, ops, network, theta, ws, batch, flags);
+    store_score(e, ws, batch, flags, a.support_loss + t, a.n_right_before + t);
+  }
+  adapt(e, ops, plan, b, theta, PlainView<T>{a.phi}, support_of(p, a, t));
+  const PlainView<T> adapted = {b.theta +
+                                uint64_t{p.steps - 1} * network.n_params};
+  if (p.scores_before) {
+    look_for_not_finite(
+        e, adapted.data, network.n_params, b.support_loss, p.steps, flags);
+    e.barrier();
+    e.for_each(1, [&](uint32_t) {
+      bool finite = true;
+      for (uint32_t i = 0; i < kFlags; ++i) finite = finite && is_one(flags[i]);
+      a.finite[t] = constant<T>(finite ? 1.0F : 0.0F);
+    });
+    e.barrier();
+  }
+  score_queries(e, ops, network, adapted, ws, batch, flags);
+  store_score(e, ws, batch, flags, a.query_loss + t, a.n_right + t);
 }
 
 /// The scratch memory of a team.
@@ -339,23 +388,32 @@ FEWSTEP_HD void run_evaluations(const E& e,
 }
 
 /// sum[i] = (sum over the finite tasks of the waves so far, ascending, of
-/// bar[i]): the first wave starts at +0. A task left out by the CPU engine has
-/// a loss or a gradient that is not finite, so leaving those out here gives the
-/// same sums.
+/// bar[i]): the first wave starts at +0, or goes on from another GPU's tasks. A
+/// task left out by the CPU engine has a loss or a gradient that is not finite,
+/// so leaving those out here gives the same sums. The last sum is of ones.
 template <class T, class E>
 FEWSTEP_HD void reduce_tasks(const E& e,
                              const TaskProgram& p,
                              const TaskArrays<T>& a,
                              const Wave& wave) {
   const uint32_t n_theta = p.network.n_params;
+  const uint32_t n_learned = n_theta + p.rule.n_phi;
   const uint32_t n_tasks = wave.end - wave.begin;
-  e.for_each(n_theta + p.rule.n_phi, [&](uint32_t i) {
+  const bool begins = wave.begin == 0 && !wave.goes_on;
+  e.for_each(n_learned + 1, [&](uint32_t i) {
+    const T* const finite = a.finite + wave.begin;
+    T sum = begins ? constant<T>(0.0F) : a.sum[i];
+    if (i == n_learned) {
+      for (uint32_t t = 0; t < n_tasks; ++t) {
+        if (is_one(finite[t])) sum = sum + constant<T>(1.0F);
+      }
+      a.sum[i] = sum;
+      return;
+    }
     const bool is_theta = i < n_theta;
     const uint64_t step = is_theta ? n_theta : p.rule.n_phi;
     const T* const bars =
         is_theta ? a.theta_bar + i : a.phi_bar + (i - n_theta);
-    const T* const finite = a.finite + wave.begin;
-    T sum = wave.begin == 0 ? constant<T>(0.0F) : a.sum[i];
     uint32_t t = 0;
     // Loads in flight hide the memory's latency; the sum goes by one.
     constexpr uint32_t kAhead = 16;

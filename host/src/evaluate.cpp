@@ -3,6 +3,7 @@
 #include "fewstep/host/evaluate.h"
 
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -38,12 +39,10 @@ std::vector<float> accuracies(const std::vector<Scores>& tasks, bool after) {
   return values;
 }
 
-}  // namespace
-
-Evaluation evaluate(const CapsuleFile& file,
-                    const TaskSource& source,
-                    const EvaluateOptions& options) {
-  source.check(Split::kTest);
+// Each task by the firmware library, tasks on all cores.
+std::vector<Scores> score_by_firmware(const CapsuleFile& file,
+                                      const TaskSource& source,
+                                      const EvaluateOptions& options) {
   const uint32_t n_threads =
       options.n_threads != 0
           ? options.n_threads
@@ -65,7 +64,61 @@ Evaluation evaluate(const CapsuleFile& file,
     if (!s.diverged) s.after = adapters[w]->score(episodes[w]);
     if (!is_finite(s.after.loss)) s.diverged = true;
   });
+  return tasks;
+}
 
+// Each task by an engine, which has the same kernels.
+std::vector<Scores> score_by_engine(const CapsuleFile& file,
+                                    const TaskSource& source,
+                                    const EvaluateOptions& options,
+                                    const EngineFactory& make) {
+  if (options.one_at_a_time) {
+    throw Error(Exit::kUsage,
+                "--one-at-a-time is how the firmware library predicts: leave "
+                "out --engine cuda");
+  }
+  // Opened for its refusals: other tasks, more steps than rates.
+  static_cast<void>(Adapter(file, source.shape(), options.steps, false));
+  constexpr uint32_t kAtOnce = 1024;
+  const Capsule& capsule = file.capsule;
+  EngineConfig config = {};
+  config.network = &capsule.network;
+  config.rule = &capsule.rule;
+  config.objective.steps =
+      options.steps != 0 ? options.steps : capsule.limits.steps;
+  config.objective.second_order = false;
+  config.source = &source;
+  config.seed = options.seed;
+  config.n_threads = options.n_threads;
+  config.n_tasks = std::min(options.n_tasks, kAtOnce);
+  config.scores_before = true;
+  const TaskScores scores = make(config)->evaluate(decode_init(capsule).data(),
+                                                   decode_rates(capsule).data(),
+                                                   Split::kTest,
+                                                   options.n_tasks);
+  const bool classes = source.shape().classification;
+  std::vector<Scores> tasks(options.n_tasks);
+  for (uint32_t t = 0; t < options.n_tasks; ++t) {
+    Scores& s = tasks[t];
+    s.before.loss = scores.loss_before[t];
+    // As Adapter::score() has it.
+    if (!is_finite(s.before.loss)) {
+      s.before.loss = std::numeric_limits<float>::quiet_NaN();
+    }
+    s.after.loss = scores.loss[t];
+    if (classes) {
+      s.before.accuracy = scores.accuracy_before[t];
+      s.after.accuracy = scores.accuracy[t];
+    }
+    s.diverged = scores.diverged[t] || !is_finite(s.after.loss);
+  }
+  return tasks;
+}
+
+Evaluation summary(const CapsuleFile& file,
+                   const TaskSource& source,
+                   const EvaluateOptions& options,
+                   const std::vector<Scores>& tasks) {
   Evaluation e;
   e.classification = source.shape().classification;
   e.transductive =
@@ -85,6 +138,25 @@ Evaluation evaluate(const CapsuleFile& file,
     e.accuracy_before = interval_of(accuracies(tasks, false));
   }
   return e;
+}
+
+}  // namespace
+
+Evaluation evaluate(const CapsuleFile& file,
+                    const TaskSource& source,
+                    const EvaluateOptions& options) {
+  source.check(Split::kTest);
+  return summary(
+      file, source, options, score_by_firmware(file, source, options));
+}
+
+Evaluation evaluate_by(const EngineFactory& make,
+                       const CapsuleFile& file,
+                       const TaskSource& source,
+                       const EvaluateOptions& options) {
+  source.check(Split::kTest);
+  return summary(
+      file, source, options, score_by_engine(file, source, options, make));
 }
 
 }  // namespace fewstep::host

@@ -17,6 +17,7 @@
 #include "fewstep/host/learned_mask.h"
 #include "fewstep/host/network_builder.h"
 #include "fewstep/host/npz.h"
+#include "fewstep/host/outer_loop.h"
 #include "fewstep/host/pack.h"
 #include "fewstep/host/philox.h"
 #include "fewstep/host/progress.h"
@@ -79,17 +80,6 @@ std::vector<float> initial_theta(const Recipe& recipe, const Network& network) {
   return theta;
 }
 
-// Contexts start every task at 0: the outer loop learns none of them, which
-// would be no more than a bias of the layer above (Zintgraf et al. 2019, 3.1).
-void freeze_contexts(const Network& network, std::vector<float>* d_theta) {
-  for (uint32_t i = 0; i < network.n_layers; ++i) {
-    const Layer& l = network.layers[i];
-    if (l.op == LayerOp::kContext) {
-      std::fill_n(d_theta->begin() + l.param_offset, l.n_weights, 0.0F);
-    }
-  }
-}
-
 // One run, from the first iteration of this process to its end.
 class Run {
  public:
@@ -108,42 +98,44 @@ class Run {
     if (validates()) source_->check(Split::kValidation);
     std::error_code ignored;
     const bool started = std::filesystem::exists(folder_.checkpoint(), ignored);
-    state_ = options.resume && started
-                 ? load_state(folder_.checkpoint(), recipe)
-                 : initial_state(recipe);
+    loop_ = engine_->start(recipe_,
+                           options.resume && started
+                               ? load_state(folder_.checkpoint(), recipe)
+                               : initial_state(recipe));
+    best_score_ = loop_->state().best_score;
   }
 
   TrainResult run() {
-    MetricsLog metrics(folder_.metrics(), state_.iteration);
+    MetricsLog metrics(folder_.metrics(), loop_->iteration());
     Progress::Options progress_options;
     progress_options.n_iterations = recipe_.outer.iterations;
-    progress_options.first_iteration = state_.iteration;
+    progress_options.first_iteration = loop_->iteration();
     progress_options.tasks_per_iteration = recipe_.outer.tasks;
     progress_options.quiet = options_.quiet;
     Progress progress(progress_options);
 
     TrainResult result;
-    while (state_.iteration < recipe_.outer.iterations) {
+    while (loop_->iteration() < recipe_.outer.iterations) {
       if (options_.should_stop && options_.should_stop()) {
         result.interrupted = true;
         break;
       }
       const double loss = iterate();
-      progress.update(state_.iteration, loss);
-      const bool last = state_.iteration == recipe_.outer.iterations;
+      progress.update(loop_->iteration(), loss);
+      const bool last = loop_->iteration() == recipe_.outer.iterations;
       log(&metrics, loss, last);
       if (validates() &&
-          (state_.iteration % recipe_.run.validate_every == 0 || last)) {
+          (loop_->iteration() % recipe_.run.validate_every == 0 || last)) {
         validate(&metrics, &progress);
       }
       if (!last && recipe_.run.checkpoint_every > 0 &&
-          state_.iteration % recipe_.run.checkpoint_every == 0) {
-        save_state(folder_.checkpoint(), state_);
+          loop_->iteration() % recipe_.run.checkpoint_every == 0) {
+        save_state(folder_.checkpoint(), loop_->state());
       }
     }
-    save_state(folder_.checkpoint(), state_);
+    save_state(folder_.checkpoint(), loop_->state());
     progress.finish();
-    result.iterations = state_.iteration;
+    result.iterations = loop_->iteration();
     if (!result.interrupted) {
       result.capsule = folder_.capsule(recipe_);
       write_capsule(result.capsule);
@@ -165,55 +157,38 @@ class Run {
     config.n_threads = static_cast<uint32_t>(recipe_.run.threads);
     config.n_tasks = static_cast<uint32_t>(recipe_.outer.tasks);
     config.dropout = static_cast<float>(recipe_.outer.dropout);
+    config.n_gpus = options_.n_gpus;
     return config;
   }
 
   // One outer iteration; the mean query loss.
   double iterate() {
-    const uint32_t n_tasks = static_cast<uint32_t>(recipe_.outer.tasks);
-    d_theta_.resize(state_.theta.size());
-    d_phi_.resize(state_.phi.size());
-    scheduled_objective(recipe_, state_.iteration, &objective_);
-    engine_->set_objective(objective_);
-    const MetaStep step =
-        engine_->meta_gradient(state_.theta.data(),
-                               state_.phi.data(),
-                               static_cast<uint64_t>(state_.iteration),
-                               n_tasks,
-                               d_theta_.data(),
-                               d_phi_.data());
-    if (step.n_dropped * 100 > n_tasks) {
+    const int n_tasks = recipe_.outer.tasks;
+    const int64_t iteration = loop_->iteration();
+    const MetaStep step = loop_->iterate();
+    if (int64_t{step.n_dropped} * 100 > n_tasks) {
       throw Error(
           Exit::kNumeric,
           fmt::format("iteration {}: {} of {} tasks gave a loss or gradient "
                       "that is not finite; lower inner.rate or outer.rate, or "
                       "set outer.clip_norm. The last checkpoint is intact",
-                      state_.iteration,
+                      iteration,
                       step.n_dropped,
                       n_tasks));
     }
     n_dropped_ += step.n_dropped;
-    freeze_contexts(network_.network, &d_theta_);
-    freeze_phi(recipe_.inner, rule_, network_.network, &d_phi_);
-    outer_step(recipe_.outer,
-               learns_phi(recipe_.inner),
-               d_theta_,
-               d_phi_,
-               &state_,
-               n_logits(rule_, network_.network));
-    project_phi(rule_, network_.network, &state_.phi);
     return step.query_loss;
   }
 
   void log(MetricsLog* metrics, double loss, bool last) {
     loss_sum_ += loss;
     ++n_losses_;
-    if (state_.iteration % kMetricsEvery != 0 && !last) return;
-    metrics->append(state_.iteration,
+    if (loop_->iteration() % kMetricsEvery != 0 && !last) return;
+    metrics->append(loop_->iteration(),
                     {{"loss", loss_sum_ / static_cast<double>(n_losses_)},
                      {"rate",
-                      static_cast<double>(
-                          scheduled_rate(recipe_.outer, state_.iteration - 1))},
+                      static_cast<double>(scheduled_rate(
+                          recipe_.outer, loop_->iteration() - 1))},
                      {"dropped", n_dropped_}});
     loss_sum_ = 0.0;
     n_losses_ = 0;
@@ -221,51 +196,50 @@ class Run {
   }
 
   void validate(MetricsLog* metrics, Progress* progress) {
-    const TaskScores scores =
-        engine_->evaluate(state_.theta.data(),
-                          state_.phi.data(),
-                          Split::kValidation,
-                          static_cast<uint32_t>(recipe_.run.validate_tasks));
+    const int64_t iteration = loop_->iteration();
+    const TaskScores scores = loop_->evaluate(
+        Split::kValidation, static_cast<uint32_t>(recipe_.run.validate_tasks));
     const Interval loss = interval_of(scores.loss);
     const Interval accuracy = interval_of(scores.accuracy);
     const bool classes = !scores.accuracy.empty();
     if (classes) {
-      metrics->append(state_.iteration,
+      metrics->append(iteration,
                       {{"validation_loss", loss.mean},
                        {"validation_loss_ci95", loss.ci95},
                        {"validation_accuracy", accuracy.mean},
                        {"validation_accuracy_ci95", accuracy.ci95}});
       progress->validation(
-          state_.iteration,
+          iteration,
           fmt::format("loss {:.4f} +- {:.4f}, accuracy {:.2f} +- {:.2f} %",
                       loss.mean,
                       loss.ci95,
                       100.0 * accuracy.mean,
                       100.0 * accuracy.ci95));
     } else {
-      metrics->append(state_.iteration,
+      metrics->append(iteration,
                       {{"validation_loss", loss.mean},
                        {"validation_loss_ci95", loss.ci95}});
       progress->validation(
-          state_.iteration,
+          iteration,
           fmt::format("loss {:.4f} +- {:.4f}", loss.mean, loss.ci95));
     }
     const float score =
         static_cast<float>(classes ? accuracy.mean : -loss.mean);
-    if (score > state_.best_score) {
-      state_.best_score = score;
-      state_.best_iteration = state_.iteration;
+    if (score > best_score_) {
+      OuterState& state = loop_->state();
+      best_score_ = state.best_score = score;
+      state.best_iteration = iteration;
       Npz best;
-      best.set<float>("theta", {state_.theta.size()}, state_.theta);
-      best.set<float>("rate", {state_.phi.size()}, state_.phi);
-      best.set_scalar<int64_t>("iteration", state_.iteration);
+      best.set<float>("theta", {state.theta.size()}, state.theta);
+      best.set<float>("rate", {state.phi.size()}, state.phi);
+      best.set_scalar<int64_t>("iteration", iteration);
       best.save(folder_.best());
     }
   }
 
   void write_capsule(const std::filesystem::path& path) {
-    OuterState packed = state_;
-    if (recipe_.run.keep == Keep::kBest && state_.best_iteration >= 0) {
+    OuterState packed = loop_->state();
+    if (recipe_.run.keep == Keep::kBest && packed.best_iteration >= 0) {
       const Npz best = Npz::read(folder_.best());
       read_quantities(folder_.best(), best, network_.network, rule_, &packed);
       packed.iteration = best.get_scalar<int64_t>("iteration");
@@ -282,12 +256,11 @@ class Run {
   PlannedNetwork network_;
   Rule rule_;
   std::unique_ptr<TaskSource> source_;
-  Objective objective_;             // Of the next iteration.
   std::unique_ptr<Engine> engine_;  // Before the folder: it may be refused.
   RunFolder folder_;
-  OuterState state_;
-  std::vector<float> d_theta_, d_phi_;
-  double loss_sum_ = 0.0;  // Since the last line of metrics.
+  std::unique_ptr<OuterLoop> loop_;  // Before engine_ ends.
+  float best_score_ = 0.0F;          // loop_->state()'s.
+  double loss_sum_ = 0.0;            // Since the last line of metrics.
   int64_t n_losses_ = 0;
   int64_t n_dropped_ = 0;
 };

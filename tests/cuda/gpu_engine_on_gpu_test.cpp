@@ -11,11 +11,13 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "cuda_plan.h"
 #include "fewstep/host/error.h"
+#include "fewstep/host/outer_loop.h"
 #include "fewstep/host/recipe.h"
 #include "fewstep/host/trainer.h"
 #include "support/engine_problem.h"
@@ -121,6 +123,58 @@ TEST(OnGpu, LeavesOutWhatTheCpuEngineLeavesOut) {
   Problem s(zoo()[1], LossOp::kMeanSquaredError, RuleOp::kMetaSgd, 1);
   s.source.overflowing = {0, 6, 70};
   expect_same_engines(s, 100);
+}
+
+// Sums from GPU to GPU, where there are two.
+TEST(OnGpu, TwoGpusEqualTheCpuEngine) {
+  const Problem s(zoo()[6], LossOp::kSoftmaxCrossEntropy, RuleOp::kMetaSgd, 2);
+  host::EngineConfig config = s.config(0);
+  config.n_tasks = 70;
+  config.n_gpus = 2;
+  std::unique_ptr<host::Engine> gpu;
+  try {
+    gpu = host::make_cuda_engine(config);
+  } catch (const host::Error& e) {
+    GTEST_SKIP() << e.what();
+  }
+  const auto cpu = s.engine(0);
+  for (const uint32_t n_tasks : {70U, 1U, 33U}) {
+    expect_same(by_engine(s, gpu.get(), n_tasks, n_tasks),
+                by_engine(s, cpu.get(), n_tasks, n_tasks));
+  }
+  host::Recipe recipe;
+  recipe.inner.steps = 2;
+  recipe.inner.learn_rate = true;
+  recipe.outer.tasks = 70;
+  recipe.outer.iterations = 5;
+  recipe.outer.clip_norm = 0.01;
+  host::OuterState start;
+  start.theta = s.theta;
+  start.phi = s.phi;
+  const auto a = gpu->start(recipe, start);
+  const auto b = cpu->start(recipe, start);
+  for (int i = 0; i < 5; ++i) {
+    static_cast<void>(a->iterate());
+    static_cast<void>(b->iterate());
+  }
+  EXPECT_TRUE(same_bits(a->state().theta, b->state().theta));
+  EXPECT_TRUE(same_bits(a->state().phi, b->state().phi));
+  EXPECT_TRUE(same_bits(a->state().m, b->state().m));
+  EXPECT_TRUE(same_bits(a->state().v, b->state().v));
+}
+
+TEST(OnGpu, RefusesMoreGpusThanThereAre) {
+  const Problem s(zoo()[0], LossOp::kMeanSquaredError, RuleOp::kSgd, 1);
+  host::EngineConfig config = s.config(1);
+  config.n_gpus = 1000;
+  try {
+    static_cast<void>(host::make_cuda_engine(config));
+    FAIL() << "not refused";
+  } catch (const host::Error& e) {
+    EXPECT_EQ(e.exit(), host::Exit::kResource);
+    EXPECT_NE(std::string(e.what()).find("lower --gpus"), std::string::npos)
+        << e.what();
+  }
 }
 
 TEST(OnGpu, RefusesWhatDoesNotFit) {

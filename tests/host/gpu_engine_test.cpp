@@ -54,7 +54,7 @@ std::unique_ptr<host::Engine> gpu_engine(const Problem& s,
                                          uint32_t n_tasks = 1) {
   host::EngineConfig config = s.config(2);
   config.n_tasks = n_tasks;
-  return host::make_gpu_engine(config, [log, &executor] {
+  return host::make_gpu_engine(config, [log, &executor](uint32_t) {
     return std::make_unique<HostDevice<E>>(log, executor);
   });
 }

@@ -84,7 +84,8 @@ class Launch {
     scratch_.resize(n_teams * p_.layout.slot_values);
     theta_bar_.resize(kTasks * p_.network.n_params);
     phi_bar_.resize(kTasks * p_.rule.n_phi);
-    results_.resize(4 * kTasks + p_.network.n_params + p_.rule.n_phi);
+    results_.resize(host::kTaskResults * kTasks + p_.network.n_params +
+                    p_.rule.n_phi + 1);
     shared_.resize(n_blocks, std::vector<T>(p_.layout.shared_values));
     a_ = {};
     a_.theta = theta_.data();
@@ -103,7 +104,8 @@ class Launch {
     a_.support_loss = a_.query_loss + kTasks;
     a_.finite = a_.support_loss + kTasks;
     a_.n_right = a_.finite + kTasks;
-    a_.sum = a_.n_right + kTasks;
+    a_.n_right_before = a_.n_right + kTasks;
+    a_.sum = a_.n_right_before + kTasks;
   }
 
   /// Tells `log` of every array.
@@ -161,6 +163,7 @@ class Launch {
     threads->run([&] { reduce(e, {0, kTasks}); });
   }
 
+  void score_before() { p_.scores_before = true; }
   uint32_t n_teams() const { return n_teams_; }
   std::vector<float> sums() const { return values(a_.sum, n_learned()); }
   std::vector<float> losses() const { return values(a_.query_loss, kTasks); }
@@ -293,6 +296,7 @@ TEST_P(TaskProgram, BlocksOfACluster) {
 
 TEST_P(TaskProgram, EvaluatesAsTheCpuEngine) {
   Launch<Traced> launch(s, c.tile, kAllShared, 1, 1);
+  launch.score_before();  // gpu_episodes_test has the numbers.
   AccessLog log;
   launch.watch(&log);
   ThreadTeam::Options options;

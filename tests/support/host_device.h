@@ -2,7 +2,10 @@
 // engine: the same program, on an executor of the test's choice.
 //
 // "Shared" and "global" memory are plain arrays, filled with NaN before each
-// launch as a GPU's would hold anything; what it allocates is counted.
+// launch as a GPU's would hold anything; what it allocates and copies is
+// counted. Queues are real ones: nothing is done before somebody waits, and
+// then the queues of all devices go on in random order, held back only by what
+// their Device says that it waits for.
 //
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
@@ -11,9 +14,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <limits>
 #include <memory>
+#include <random>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -23,15 +29,73 @@
 
 namespace fewstep::testing {
 
-/// What a test looks at, and plans, from outside.
+/// The queues of several devices.
+class HostQueues {
+ public:
+  using Work = std::function<void()>;
+
+  /// A new queue.
+  size_t add() {
+    queues_.emplace_back();
+    return queues_.size() - 1;
+  }
+  /// Work of queue `q`, not before `count` things of queue `other` are done.
+  void push(size_t q, Work work, size_t other, uint64_t count) {
+    queues_[q].waiting.push_back({std::move(work), other, count});
+    ++queues_[q].n_pushed;
+  }
+  void push(size_t q, Work work) { push(q, std::move(work), q, 0); }
+  uint64_t n_pushed(size_t q) const { return queues_[q].n_pushed; }
+
+  /// Returns when queue `q` is empty; others have gone on, too.
+  void wait(size_t q) {
+    while (!queues_[q].waiting.empty()) {
+      Queue& next = queues_[random_() % queues_.size()];
+      if (next.waiting.empty()) continue;
+      const Item& item = next.waiting.front();
+      if (queues_[item.other].n_done < item.count) continue;
+      const Work work = item.work;
+      next.waiting.pop_front();
+      work();
+      ++next.n_done;
+    }
+  }
+  /// Ends queue `q`; nobody can see what it would have done.
+  void drop(size_t q) {
+    queues_[q].waiting.clear();
+    queues_[q].n_done = queues_[q].n_pushed;
+  }
+
+ private:
+  struct Item {
+    Work work;
+    size_t other;
+    uint64_t count;
+  };
+  struct Queue {
+    std::deque<Item> waiting;
+    uint64_t n_pushed = 0, n_done = 0;
+  };
+  std::deque<Queue> queues_;
+  std::mt19937 random_{1};
+};
+
+/// What a test looks at, and plans, from outside. Of all devices together.
 struct HostDeviceLog {
   host::DeviceLimits limits;
-  uint64_t allocated = 0;       ///< Bytes of device memory.
+  uint64_t allocated = 0;       ///< Bytes of device memory of those alive.
   uint64_t host_allocated = 0;  ///< Bytes of host memory.
-  uint32_t n_devices = 0;       ///< Made so far.
-  uint32_t n_recorded = 0;      ///< Graphs.
-  uint32_t n_launches = 0;      ///< Of tasks, replays counted.
-  uint32_t fail_after = ~0U;    ///< Launches of tasks until the GPU fails.
+  uint64_t uploaded = 0;        ///< Bytes, of all copies so far.
+  uint64_t downloaded = 0;
+  uint64_t copied = 0;     ///< From device to device.
+  uint32_t n_devices = 0;  ///< Made so far.
+  uint32_t n_alive = 0;
+  uint32_t n_recorded = 0;    ///< Graphs.
+  uint32_t n_launches = 0;    ///< Of tasks, replays counted.
+  uint32_t fail_after = ~0U;  ///< Launches of tasks until the GPU fails.
+  /// False: copies between devices do not wait for the other one.
+  bool copies_wait = true;
+  HostQueues queues;
 };
 
 template <class E>
@@ -39,10 +103,15 @@ class HostDevice : public host::Device {
  public:
   /// Both outlive it.
   HostDevice(HostDeviceLog* log, const E& executor)
-      : log_(*log), executor_(executor) {
+      : log_(*log), executor_(executor), queue_(log_.queues.add()) {
     ++log_.n_devices;
+    if (log_.n_alive++ != 0) return;
     log_.allocated = 0;
     log_.host_allocated = 0;
+  }
+  ~HostDevice() override {
+    --log_.n_alive;
+    log_.queues.drop(queue_);
   }
 
   const host::DeviceLimits& limits() const override { return log_.limits; }
@@ -55,10 +124,16 @@ class HostDevice : public host::Device {
     return take(bytes);
   }
   void upload(void* to, const void* from, uint64_t bytes) override {
-    queue([=] { std::memcpy(to, from, bytes); });
+    queue([=, this] {
+      log_.uploaded += bytes;
+      std::memcpy(to, from, bytes);
+    });
   }
   void download(void* to, const void* from, uint64_t bytes) override {
-    queue([=] { std::memcpy(to, from, bytes); });
+    queue([=, this] {
+      log_.downloaded += bytes;
+      std::memcpy(to, from, bytes);
+    });
   }
   void run_meta_gradients(const host::TaskLaunch& launch) override {
     queue([=, this] {
@@ -93,17 +168,51 @@ class HostDevice : public host::Device {
       host::reduce_tasks(executor_, launch.program, launch.arrays, launch.wave);
     });
   }
+  void run_drawing(const host::DrawingLaunch& launch) override {
+    queue([=, this] {
+      host::draw_episodes(executor_, launch);
+      if (launch.program.kind == host::DrawingProgram::Kind::kImages) {
+        host::fetch_images(executor_, launch);
+      }
+    });
+  }
+  void run_outer_step(const host::OuterArrays<float>& arrays) override {
+    queue([=, this] {
+      host::prepare_outer_step(executor_, arrays);
+      host::take_outer_step(executor_, arrays);
+    });
+  }
+  void copy_from(host::Device& other,
+                 void* to,
+                 const void* from,
+                 uint64_t bytes) override {
+    auto& source = dynamic_cast<HostDevice&>(other);
+    if (recording_ || !holds(to, bytes) || !source.holds(from, bytes)) {
+      throw std::logic_error("copy_from: recorded, or not the devices' memory");
+    }
+    const auto copy = [=, this] {
+      log_.copied += bytes;
+      std::memcpy(to, from, bytes);
+    };
+    if (log_.copies_wait) {
+      log_.queues.push(
+          queue_, copy, source.queue_, log_.queues.n_pushed(source.queue_));
+    } else {
+      log_.queues.push(queue_, copy);
+    }
+  }
 
   class HostGraph : public Graph {
    public:
-    explicit HostGraph(std::vector<std::function<void()>> work)
-        : work_(std::move(work)) {}
+    HostGraph(HostDevice* device, std::vector<HostQueues::Work> work)
+        : device_(*device), work_(std::move(work)) {}
     void run() override {
-      for (const auto& f : work_) f();
+      for (const auto& f : work_) device_.queue(f);
     }
 
    private:
-    std::vector<std::function<void()>> work_;
+    HostDevice& device_;
+    std::vector<HostQueues::Work> work_;
   };
   std::unique_ptr<Graph> record(const std::function<void()>& work) override {
     ++log_.n_recorded;
@@ -111,16 +220,16 @@ class HostDevice : public host::Device {
     recorded_.clear();
     work();
     recording_ = false;
-    return std::make_unique<HostGraph>(std::move(recorded_));
+    return std::make_unique<HostGraph>(this, std::move(recorded_));
   }
-  void wait() override {}
+  void wait() override { log_.queues.wait(queue_); }
 
  private:
-  void queue(std::function<void()> work) {
+  void queue(HostQueues::Work work) {
     if (recording_) {
       recorded_.push_back(std::move(work));
     } else {
-      work();
+      log_.queues.push(queue_, std::move(work));
     }
   }
   template <class F>
@@ -141,13 +250,22 @@ class HostDevice : public host::Device {
         (bytes + 3) / 4, std::numeric_limits<float>::quiet_NaN()));
     return memory_.back()->data();
   }
+  bool holds(const void* at, uint64_t bytes) const {
+    const auto begin = reinterpret_cast<uintptr_t>(at);
+    return std::any_of(memory_.begin(), memory_.end(), [&](const auto& block) {
+      const auto first = reinterpret_cast<uintptr_t>(block->data());
+      return begin >= first &&
+             begin + bytes <= first + block->size() * sizeof(float);
+    });
+  }
 
   HostDeviceLog& log_;
   const E& executor_;
+  size_t queue_;
   AllOps ops_;
   std::vector<std::unique_ptr<std::vector<float>>> memory_;
   bool recording_ = false;
-  std::vector<std::function<void()>> recorded_;
+  std::vector<HostQueues::Work> recorded_;
 };
 
 }  // namespace fewstep::testing

@@ -274,6 +274,7 @@ Json to_json(const GpuUse& use) {
             {"scratch", bytes.scratch},
             {"episodes", bytes.episodes},
             {"meta_gradients", bytes.bars},
+            {"images", bytes.data},
             {"other", bytes.other}}},
           {"scratch", parts}};
 }

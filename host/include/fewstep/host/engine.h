@@ -39,6 +39,11 @@ struct EngineConfig {
   uint32_t n_tasks = 1;
   /// p of dropout.h, in meta_gradient() only. CPU engine.
   float dropout = 0.0F;
+  /// GPUs that share the tasks; never changes a bit. CUDA engine.
+  uint32_t n_gpus = 1;
+  /// evaluate() also scores theta_0, and says which tasks diverged. CUDA
+  /// engine.
+  bool scores_before = false;
 };
 
 /// Outcome of one meta-gradient.
@@ -52,11 +57,22 @@ struct MetaStep {
 struct TaskScores {
   std::vector<float> loss;      ///< Query loss after adaptation.
   std::vector<float> accuracy;  ///< Share of queries right; classification.
+
+  // With EngineConfig::scores_before, else empty.
+  std::vector<float> loss_before, accuracy_before;  ///< At theta_0.
+  /// A loss or a parameter of the adaptation was not finite.
+  std::vector<bool> diverged;
 };
+
+class OuterLoop;
+struct OuterState;
+struct Recipe;
 
 class Engine {
  public:
   virtual ~Engine() = default;
+
+  virtual const EngineConfig& config() const = 0;
 
   /// The objective of the next meta-gradients: what a schedule changes during
   /// training. `steps` must be those of the configuration. Allocates nothing;
@@ -80,6 +96,12 @@ class Engine {
                               const float* phi,
                               Split split,
                               uint32_t n_tasks) = 0;
+
+  /// The outer loop of `recipe` from `state` on, on this engine; both it and
+  /// the recipe have to outlive the loop (outer_loop.h). Of several loops on
+  /// one engine, the last alone may be used.
+  virtual std::unique_ptr<OuterLoop> start(const Recipe& recipe,
+                                           const OuterState& state);
 };
 
 /// The CPU engine: one worker a thread, with tasks or channels in the lanes.
@@ -87,11 +109,13 @@ class Engine {
 /// @throws Error kResource when the processor lacks what it is compiled for.
 std::unique_ptr<Engine> make_cpu_engine(const EngineConfig& config);
 
-/// The CUDA engine on GPU 0: a block or a cluster of blocks a task.
-/// config.n_threads is for drawing episodes.
+/// The CUDA engine on the first config.n_gpus GPUs: a block or a cluster of
+/// blocks a task. config.n_threads is for drawing episodes that the GPU cannot
+/// draw.
 ///
-/// @throws Error kResource when there is no GPU or driver, no CUDA in this
-///     build, or too little memory; and from every member when the GPU fails.
+/// @throws Error kResource when there are fewer GPUs, no driver, no CUDA in
+/// this
+///     build, or too little memory; and from every member when a GPU fails.
 std::unique_ptr<Engine> make_cuda_engine(const EngineConfig& config);
 
 /// What computes.

@@ -7,9 +7,11 @@
 #define FEWSTEP_HOST_EVALUATE_H_
 
 #include <cstdint>
-#include <vector>
+#include <functional>
+#include <memory>
 
 #include "fewstep/host/capsule_writer.h"
+#include "fewstep/host/engine.h"
 #include "fewstep/host/statistics.h"
 #include "fewstep/host/task_source.h"
 
@@ -41,6 +43,19 @@ struct Evaluation {
 Evaluation evaluate(const CapsuleFile& file,
                     const TaskSource& source,
                     const EvaluateOptions& options);
+
+/// Makes the engine of a configuration; make_cuda_engine() is one. It has to
+/// heed EngineConfig::scores_before.
+using EngineFactory =
+    std::function<std::unique_ptr<Engine>(const EngineConfig&)>;
+
+/// The same scores, bit for bit, by an engine in place of the firmware library.
+///
+/// @throws Error  as evaluate() and the engine; kUsage: one_at_a_time.
+Evaluation evaluate_by(const EngineFactory& make,
+                       const CapsuleFile& file,
+                       const TaskSource& source,
+                       const EvaluateOptions& options);
 
 }  // namespace fewstep::host
 

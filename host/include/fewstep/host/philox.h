@@ -37,7 +37,7 @@ class Random {
 
   /// Leaves out the first `n` numbers of the stream, a multiple of 4. Before
   /// any is drawn.
-  void skip(uint64_t n) { counter_[0] = static_cast<uint32_t>(n / 4); }
+  void skip(uint64_t n) { stream_.skip(n); }
 
   /// The next 32 random bits.
   uint32_t bits();

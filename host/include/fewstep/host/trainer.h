@@ -20,6 +20,7 @@ struct TrainOptions {
   bool resume = false;  ///< Go on from the folder's checkpoint.
   bool quiet = false;   ///< No progress line.
   EngineKind engine = EngineKind::kCpu;  ///< Never changes a bit.
+  uint32_t n_gpus = 1;                   ///< Nor does this. kCuda.
   /// Asked once an iteration; true stops after a checkpoint. May be empty.
   std::function<bool()> should_stop;
 };
