@@ -204,6 +204,28 @@ TEST_F(Cli, KnowsTwoEngines) {
   EXPECT_EQ(o.exit, 2);
   EXPECT_THAT(o.err, HasSubstr("--engine gpu: there are cpu and cuda"));
   EXPECT_EQ(run("train tiny.toml --out run --engine cpu --quiet").exit, 0);
+  const Outcome eval =
+      run("eval run/tiny.capsule --recipe tiny.toml --engine gpu");
+  EXPECT_EQ(eval.exit, 2);
+  EXPECT_THAT(eval.err, HasSubstr("--engine gpu: there are cpu and cuda"));
+}
+
+TEST_F(Cli, SeveralGpusAreForTheCudaEngine) {
+  const Outcome o = run("train tiny.toml --out run --gpus 2");
+  EXPECT_EQ(o.exit, 2);
+  EXPECT_THAT(o.err, HasSubstr("--gpus is for --engine cuda"));
+  EXPECT_EQ(run("train tiny.toml --out run --engine cuda --gpus 0").exit, 2);
+  EXPECT_EQ(
+      run("train tiny.toml --out run --engine cuda --gpus 2", kNoGpu).exit, 5);
+  EXPECT_FALSE(std::filesystem::exists(dir_ / "run"));
+}
+
+TEST_F(Cli, RefusesToEvaluateOnAGpuThatIsNotThere) {
+  train();
+  const Outcome o =
+      run("eval run/tiny.capsule --recipe tiny.toml --engine cuda", kNoGpu);
+  EXPECT_EQ(o.exit, 5);
+  EXPECT_THAT(o.err, HasSubstr("use --engine cpu"));
 }
 
 TEST_F(Cli, ShowsHowAGpuWouldBeUsed) {

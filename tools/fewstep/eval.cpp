@@ -17,6 +17,7 @@
 #include "fewstep/host/evaluate.h"
 #include "fewstep/host/recipe.h"
 #include "fewstep/host/task_factory.h"
+#include "messages.h"
 
 namespace fewstep::cli {
 namespace {
@@ -24,7 +25,7 @@ namespace {
 constexpr uint32_t kDefaultTasks = 1000;
 
 struct Arguments {
-  std::string capsule, recipe;
+  std::string capsule, recipe, engine = "cpu";
   std::vector<std::string> overrides;
   uint32_t tasks = 0;
   std::optional<uint64_t> seed;
@@ -79,6 +80,7 @@ void print(const host::Evaluation& e) {
 }
 
 host::Exit run_eval(const Arguments& arguments) {
+  const host::EngineKind engine = engine_of(arguments.engine);
   const host::CapsuleFile file = host::load_capsule(arguments.capsule);
   const host::Recipe recipe =
       host::load_recipe(arguments.recipe, arguments.overrides);
@@ -99,7 +101,10 @@ host::Exit run_eval(const Arguments& arguments) {
           std::min<uint64_t>(source->n_tasks(), 1U << 30));
     }
   }
-  const host::Evaluation evaluation = host::evaluate(file, *source, options);
+  const host::Evaluation evaluation =
+      engine == host::EngineKind::kCuda
+          ? host::evaluate_by(host::make_cuda_engine, file, *source, options)
+          : host::evaluate(file, *source, options);
   if (arguments.json) {
     fmt::print("{}\n", to_json(evaluation).dump(2));
   } else {
@@ -140,6 +145,12 @@ void add_eval(CLI::App& app, Command* run) {
                     arguments->one_at_a_time,
                     "Predict each query alone, as firmware does, also with "
                     "batch_norm");
+  command
+      ->add_option("--engine",
+                   arguments->engine,
+                   "What computes: cpu (default), by the firmware library, or "
+                   "cuda; the results are the same, bit for bit")
+      ->type_name("cpu|cuda");
   command
       ->add_option("--set",
                    arguments->overrides,

@@ -23,17 +23,15 @@ struct Arguments {
   std::vector<std::string> overrides;
   bool resume = false;
   bool quiet = false;
+  uint32_t gpus = 1;
 };
-
-host::EngineKind engine_of(const std::string& name) {
-  if (name == "cpu") return host::EngineKind::kCpu;
-  if (name == "cuda") return host::EngineKind::kCuda;
-  throw host::Error(host::Exit::kUsage,
-                    fmt::format("--engine {}: there are cpu and cuda", name));
-}
 
 host::Exit run_train(const Arguments& arguments) {
   const host::EngineKind engine = engine_of(arguments.engine);
+  if (arguments.gpus != 1 && engine != host::EngineKind::kCuda) {
+    throw host::Error(host::Exit::kUsage,
+                      "--gpus is for --engine cuda; add it or drop --gpus");
+  }
   const host::Recipe recipe =
       host::load_recipe(arguments.recipe, arguments.overrides);
   const std::filesystem::path dir =
@@ -45,6 +43,7 @@ host::Exit run_train(const Arguments& arguments) {
   options.resume = arguments.resume;
   options.quiet = arguments.quiet;
   options.engine = engine;
+  options.n_gpus = arguments.gpus;
   watch_interrupts();
   options.should_stop = interrupted;
   const host::TrainResult result = host::train(recipe, dir, options);
@@ -52,6 +51,8 @@ host::Exit run_train(const Arguments& arguments) {
     std::string resume = fmt::format("fewstep train {}", arguments.recipe);
     if (!arguments.out.empty()) resume += " --out " + arguments.out;
     if (engine == host::EngineKind::kCuda) resume += " --engine cuda";
+    if (arguments.gpus != 1)
+      resume += fmt::format(" --gpus {}", arguments.gpus);
     for (const std::string& text : arguments.overrides) {
       resume += fmt::format(" --set '{}'", text);
     }
@@ -87,6 +88,13 @@ void add_train(CLI::App& app, Command* run) {
                    "What computes: cpu (default) or cuda; the results are the "
                    "same, bit for bit")
       ->type_name("cpu|cuda");
+  command
+      ->add_option("--gpus",
+                   arguments->gpus,
+                   "GPUs that share the tasks, for --engine cuda; default: 1; "
+                   "the results are the same, bit for bit")
+      ->check(CLI::Range(1, 64))
+      ->type_name("N");
   command->add_flag(
       "--resume", arguments->resume, "Go on from the folder's checkpoint");
   command
