@@ -12,6 +12,7 @@
 #include "fewstep/layers/layer.h"
 #include "fewstep/losses/loss.h"
 #include "fewstep/rules/rule.h"
+#include "stored_view.h"
 
 namespace fewstep {
 
@@ -81,26 +82,6 @@ inline const fewstep_op* find_op(const fewstep_op* const* list,
   }
   return nullptr;
 }
-
-/// Weights whose storage is known at run time only, so that one instance of the
-/// inner loop serves both; the kernels behind the table are typed.
-struct StoredView {
-  using Value = float;
-  const void* data;
-  bool f16;
-
-  FEWSTEP_INLINE float operator()(uint32_t i) const {
-    return f16 ? F16View::from(raw())(i) : PlainView<float>::from(raw())(i);
-  }
-  FEWSTEP_INLINE StoredView at(uint32_t offset) const {
-    const size_t bytes = size_t{offset} << (f16 ? 1 : 2);
-    return {static_cast<const uint8_t*>(data) + bytes, f16};
-  }
-  /// A tangent, which floats have not, stands for f16.
-  FEWSTEP_INLINE RawView raw() const { return {data, f16 ? data : nullptr}; }
-};
-
-inline bool is_f16(const RawView& raw) { return raw.tangent != nullptr; }
 
 /// Ops over a program's list, which open() has checked to be complete.
 struct TableOps {

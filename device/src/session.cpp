@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fewstep/device/session.h"
 
+#include "checks.h"
 #include "fewstep/inner_loop.h"
 #include "float_environment.h"
 #include "op_table.h"
@@ -10,18 +11,9 @@
 namespace fewstep {
 namespace {
 
-// True when every value is finite: v * 0 is +-0 then, and NaN otherwise. Three
-// instructions a value, no branch: each step looks at all parameters.
+// The one instance of it.
 bool all_finite(const float* values, size_t n) {
-  float sum = 0.0F;
-  for (; n % 4 != 0; --n) sum = fma(values[n - 1], 0.0F, sum);
-  for (const float* const end = values + n; values != end; values += 4) {
-    sum = fma(values[0], 0.0F, sum);
-    sum = fma(values[1], 0.0F, sum);
-    sum = fma(values[2], 0.0F, sum);
-    sum = fma(values[3], 0.0F, sum);
-  }
-  return is_finite(sum);
+  return values_are_finite(values, n);
 }
 
 // A power of two above every max_support.
@@ -138,37 +130,22 @@ Status Session::check(const float* x,
                       uint32_t n,
                       uint32_t n_max,
                       const void* other) const {
-  if (!open_ || phase_ != Phase::kIdle) return Status::kBadState;
-  if (x == nullptr || other == nullptr || n == 0) return Status::kBadArgument;
-  if (n > n_max) return Status::kTooManyExamples;
-  const bool finite = all_finite(x, size_t{n} * capsule_.network.n_in);
-  return finite ? Status::kOk : Status::kBadInput;
+  const bool ready = open_ && phase_ == Phase::kIdle;
+  return check_examples(
+      ready, capsule_.network, x, n, n_max, other, all_finite);
 }
 
 Status Session::check(const SupportSet& set) const {
-  const Network& network = capsule_.network;
-  const bool classes = network.loss == LossOp::kSoftmaxCrossEntropy;
-  const void* answers = set.targets;
-  if (classes) answers = set.labels;
-  const Status status = check(set.x, set.n, max_support_, answers);
-  if (status != Status::kOk) return status;
-  if (!classes) {
-    const bool finite = all_finite(set.targets, size_t{set.n} * network.n_out);
-    return finite ? Status::kOk : Status::kBadInput;
-  }
-  for (uint32_t i = 0; i < set.n; ++i) {
-    if (set.labels[i] >= network.n_out) return Status::kBadLabel;
-  }
-  return Status::kOk;
+  const auto examples = [&](const void* answers) {
+    return check(set.x, set.n, max_support_, answers);
+  };
+  return check_answers(capsule_.network, set, examples, all_finite);
 }
 
 Status Session::begin(const SupportSet& support, uint32_t steps) {
   const Status status = check(support);
   if (status != Status::kOk) return status;
-  if (steps == 0) {
-    steps =
-        capsule_.limits.steps < max_steps_ ? capsule_.limits.steps : max_steps_;
-  }
+  steps = steps_of(capsule_.limits, steps, max_steps_);
   if (steps > max_steps_) return Status::kBadArgument;
   support_ = support;
   steps_ = static_cast<uint16_t>(steps);
@@ -180,13 +157,10 @@ Status Session::begin(const SupportSet& support, uint32_t steps) {
   return Status::kOk;
 }
 
-// A buffer that holds neither theta_k nor, where they must survive, the
-// parameters of entry. The layout has as many as this can return.
 uint8_t Session::free_buffer() const {
   const bool keeps_entry = on_failure_ == OnFailure::kEntry;
-  uint8_t index = 1;
-  while (index == current_ || (keeps_entry && index == entry_)) ++index;
-  return index;
+  return static_cast<uint8_t>(
+      free_vector(current_, keeps_entry ? entry_ : kTheta0));
 }
 
 // Ends an adaptation that cannot go on.

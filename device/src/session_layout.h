@@ -1,4 +1,5 @@
-// How a session divides its arena: the one place that counts its bytes.
+// How a session divides its arena: the one place that counts its bytes, for the
+// GPU's sessions (ports/jetson) too.
 //
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
@@ -29,6 +30,24 @@ Status plan_session(const Capsule& capsule,
                     const SessionOptions& options,
                     uint32_t tile,
                     Layout* layout);
+
+/// Steps of an adaptation for which the caller said `steps`; above `most` it is
+/// refused.
+FEWSTEP_INLINE uint32_t steps_of(const Limits& limits,
+                                 uint32_t steps,
+                                 uint32_t most) {
+  if (steps != 0) return steps;
+  return limits.steps < most ? limits.steps : most;
+}
+
+/// A vector of parameters that is neither the current one nor, if these must
+/// survive (entry != 0), those of entry. Vector 0 is theta_0, in the capsule;
+/// count_buffers() has made as many as this can return.
+FEWSTEP_INLINE uint32_t free_vector(uint32_t current, uint32_t entry) {
+  uint32_t index = 1;
+  while (index == current || index == entry) ++index;
+  return index;
+}
 
 }  // namespace fewstep
 

@@ -5,10 +5,11 @@
 #ifndef FEWSTEP_HOST_CUDA_KERNEL_OF_TASKS_H_
 #define FEWSTEP_HOST_CUDA_KERNEL_OF_TASKS_H_
 
-#include "cuda_ops.h"
 #include "cuda_plan_limits.h"
 #include "fewstep/executor/block.h"
+#include "fewstep/executor/called_ops.h"
 #include "fewstep/executor/cluster.h"
+#include "fewstep/executor/gpu_tiles.h"
 #include "kernels.h"
 
 namespace fewstep::host {
@@ -40,7 +41,7 @@ template <class Team>
 __global__ void __launch_bounds__(kMaxBlockThreads)
     meta_gradients(const __grid_constant__ TaskKernelArguments a) {
   extern __shared__ float4 shared[];
-  const CudaOps ops;
+  const CalledOps ops;
   run_meta_gradients(typename Team::Executor(),
                      ops,
                      a.program,
@@ -55,7 +56,7 @@ template <class Team>
 __global__ void __launch_bounds__(kMaxBlockThreads)
     evaluations(const __grid_constant__ TaskKernelArguments a) {
   extern __shared__ float4 shared[];
-  const CudaOps ops;
+  const CalledOps ops;
   run_evaluations(typename Team::Executor(),
                   ops,
                   a.program,

@@ -3,8 +3,10 @@
 //
 // A template over the executor, so that the same source runs as a CUDA kernel
 // (cuda_backend.cu) and, in tests, item by item, shuffled, and checked for
-// races. What it computes is lib/'s inner loop with the guards of
-// device/src/session.cpp, and gives that session's bits.
+// races. The gradient and the step (step_adapted) are lib/'s, which the trainer
+// and the firmware run too; the guards and the use of memory are those of
+// device/src/session.cpp: theta_0 and what is frozen are read in the capsule, a
+// vector holds what adapts, and the gradient turns into theta_{k+1} in place.
 //
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
@@ -14,6 +16,9 @@
 #include "fewstep/capsule.h"
 #include "fewstep/inner_loop.h"
 #include "fewstep/ops.h"
+#include "fewstep/step_options.h"
+#include "session_layout.h"
+#include "stored_view.h"
 
 namespace fewstep::jetson {
 
@@ -38,6 +43,8 @@ struct BlockCall {
 /// Partial sums of the test for finite values, in two stages.
 constexpr uint32_t kSums = 256;
 constexpr uint32_t kGroups = 16;
+/// Values of BlockMemory::sums: these, and the scale of clipping.
+constexpr uint32_t kSumValues = kSums + kGroups + 1;
 
 /// Everything a session's block reads and writes. Pointers are the block's.
 template <class T>
@@ -48,10 +55,10 @@ struct BlockMemory {
   StoredArray rates;
 
   Workspace<T> workspace;
-  T* vectors;  ///< [n][P] parameters 1, 2, ...
-  T* state;    ///< [P n_state_per_param], of the rule.
+  T* vectors;  ///< [n][A] parameters 1, 2, ..., what adapts of them.
+  T* state;    ///< [A n_state_per_param], of the rule.
   T* scratch;  ///< [n_scratch] of the rule
-  T* sums;     ///< [kSums + kGroups]
+  T* sums;     ///< [kSumValues]
 
   Primal<T>* x;        ///< [n][n_in] examples of the call at hand.
   Label<T>* labels;    ///< [n], or null.
@@ -65,17 +72,9 @@ struct BlockMemory {
   T* outputs;  ///< [n][n_out] of a prediction.
 };
 
-/// A vector that is neither theta_k nor the parameters of entry, if these must
-/// survive (entry != kTheta0).
-FEWSTEP_HD constexpr uint32_t free_vector(uint32_t current, uint32_t entry) {
-  uint32_t index = 1;
-  while (index == current || index == entry) ++index;
-  return index;
-}
-
 template <class T>
 FEWSTEP_INLINE T* vector_at(const BlockMemory<T>& m, uint32_t index) {
-  return m.vectors + size_t{index - 1U} * m.network.n_params;
+  return m.vectors + size_t{index - 1U} * m.network.n_adapted;
 }
 
 /// to[i] = from[i] for i in [0, n)
@@ -107,116 +106,130 @@ FEWSTEP_HD bool all_finite(const E& e, const T* values, uint32_t n, T* sums) {
   return is_finite(sum);
 }
 
-/// One pass over the examples of the call at `theta`: the batch's gradient in
-/// `grad` when that is not null, the loss in batch_loss() when `loss`, the
-/// outputs in m.outputs otherwise.
-template <class T, class E, class W, class Ops>
-FEWSTEP_HD void run_batch(const E& e,
-                          const Ops& ops,
-                          const BlockMemory<T>& m,
-                          const W& theta,
-                          uint32_t n_total,
-                          bool loss,
-                          T* grad) {
-  const Network& network = m.network;
-  const Batch<T> batch = {m.x, m.labels, m.targets, n_total};
-  for (uint32_t begin = 0; begin < n_total; begin += m.workspace.tile) {
-    const uint32_t left = n_total - begin;
-    const uint32_t n = left < m.workspace.tile ? left : m.workspace.tile;
-    const Primal<T>* const x = m.x + uint64_t{begin} * network.n_in;
-    forward(e, ops, network, theta, m.workspace, x, n);
-    if (loss) {
-      const bool gradient = grad != nullptr;
-      tile_loss(e, ops, network, m.workspace, batch, begin, n, gradient);
-    } else {
-      copy_values(e,
-                  static_cast<const T*>(outputs(network, m.workspace)),
-                  uint64_t{n} * network.n_out,
-                  m.outputs + uint64_t{begin} * network.n_out);
-      e.barrier();
-    }
-    if (grad != nullptr) {
-      backward(e, ops, network, theta, m.workspace, x, n, begin == 0, grad);
-    }
+/// How the block reads parameters: floats as f32 or as the capsule's f16, which
+/// is known at run time; other number types (of tests) as they are.
+template <class T>
+struct Stored {
+  using View = PlainView<T>;
+  static FEWSTEP_HD View of(const void* data, bool) {
+    return {static_cast<const T*>(data)};
   }
+};
+template <>
+struct Stored<float> {
+  using View = StoredView;
+  static FEWSTEP_HD View of(const void* data, bool f16) { return {data, f16}; }
+};
+template <class T>
+using BlockView = typename Stored<T>::View;
+
+/// The parameters `index`, and those of theta_0 that are frozen.
+template <class T>
+FEWSTEP_HD AdaptedView<BlockView<T>> theta_at(const BlockMemory<T>& m,
+                                              uint32_t index) {
+  const bool f16 = m.init.storage == Storage::kF16;
+  const BlockView<T> initial = Stored<T>::of(m.init.data, f16);
+  if (index == kTheta0) return {initial, initial, true};
+  return {initial, Stored<T>::of(vector_at(m, index), false), false};
 }
 
-/// The step's update, whatever the storage of the rates. (Number types of tests
-/// are stored as f32 only.)
-template <class T, class E, class W, class Ops>
-FEWSTEP_HD void run_update(const E& e,
-                           const Ops& ops,
-                           const BlockMemory<T>& m,
-                           const RuleCall<T>& c,
-                           const W& theta) {
-  const void* const data = m.rates.data;
-  if constexpr (IsSame<T, float>::value) {
-    if (m.rates.storage == Storage::kF16) {
-      update(e, ops, c, theta, F16View{static_cast<const uint16_t*>(data)});
-      return;
-    }
-    if (m.rates.storage == Storage::kLog8) {
-      const int16_t exponent = m.rates.log8_exponent;
-      const Log8View phi = {static_cast<const uint8_t*>(data), exponent};
-      update(e, ops, c, theta, phi);
-      return;
-    }
-  }
-  update(e, ops, c, theta, PlainView<T>{static_cast<const T*>(data)});
-}
+/// Operations for such views: the kernels of `Ops` that read what is there.
+template <class Ops>
+struct StoredOps {
+  Ops ops;
 
-/// f(view of the parameters `index`). W0 is the view of the stored theta_0.
-template <class W0, class T, class F>
-FEWSTEP_HD void with_theta(const BlockMemory<T>& m,
-                           uint32_t index,
-                           const F& f) {
-  const PlainView<T> plain = {index != kTheta0
-                                  ? vector_at(m, index)
-                                  : static_cast<const T*>(m.init.data)};
-  if constexpr (IsSame<W0, PlainView<T>>::value) {
-    f(plain);
-  } else if (index != kTheta0) {
-    f(plain);
-  } else {
-    f(W0::from({m.init.data, nullptr}));
+  template <class W, class E, class T>
+  FEWSTEP_HD void forward(const E& e, LayerOp op, const LayerCall<T>& c) const {
+    if constexpr (IsSame<T, float>::value) {
+      if (is_f16(c.weights)) {
+        ops.template forward<F16View>(e, op, c);
+        return;
+      }
+    }
+    ops.template forward<PlainView<T>>(e, op, c);
   }
-}
+  /// Reads no weights.
+  template <class W, class E, class T>
+  FEWSTEP_HD void weight_gradient(const E& e,
+                                  LayerOp op,
+                                  const LayerCall<T>& c) const {
+    ops.template weight_gradient<PlainView<T>>(e, op, c);
+  }
+  template <class W, class E, class T>
+  FEWSTEP_HD void input_gradient(const E& e,
+                                 LayerOp op,
+                                 const LayerCall<T>& c) const {
+    if constexpr (IsSame<T, float>::value) {
+      if (is_f16(c.weights)) {
+        ops.template input_gradient<F16View>(e, op, c);
+        return;
+      }
+    }
+    ops.template input_gradient<PlainView<T>>(e, op, c);
+  }
+  template <class E, class T>
+  FEWSTEP_HD void loss(const E& e, LossOp op, const LossCall<T>& c) const {
+    ops.loss(e, op, c);
+  }
+  template <class W, class R, class E, class T>
+  FEWSTEP_HD void update(const E& e,
+                         const RuleCall<T>& c,
+                         const W& theta,
+                         const StoredArray& phi) const {
+    const void* const data = phi.data;
+    if constexpr (IsSame<T, float>::value) {
+      if (phi.storage == Storage::kF16) {
+        const F16View view = {static_cast<const uint16_t*>(data)};
+        ops.template update<W, F16View>(e, c, theta, view);
+        return;
+      }
+      if (phi.storage == Storage::kLog8) {
+        const Log8View view = {static_cast<const uint8_t*>(data),
+                               phi.log8_exponent};
+        ops.template update<W, Log8View>(e, c, theta, view);
+        return;
+      }
+    }
+    const PlainView<T> view = {static_cast<const T*>(data)};
+    ops.template update<W, PlainView<T>>(e, c, theta, view);
+  }
+};
 
 /// K steps from m.call->current:
 ///
 ///   theta_{k+1} = rule(theta_k, gradient of the mean loss at theta_k)
 ///
 /// Stops at the first step whose loss or parameters are not finite.
-template <class W0, class T, class E, class Ops>
+template <class T, class E, class Ops>
 FEWSTEP_HD void adapt_block(const E& e,
                             const Ops& ops,
                             const BlockMemory<T>& m,
+                            const Workspace<T>& ws,
+                            const Batch<T>& support,
                             const BlockCall& in) {
+  const Network& network = m.network;
+  const T* const loss = batch_loss(ws);
   uint32_t current = in.current;
   bool fine = true;
   for (uint32_t k = 0; fine && k < in.steps; ++k) {
+    const AdaptedView<BlockView<T>> theta = theta_at(m, current);
     const uint32_t dest = free_vector(current, in.entry);
     T* const grad = vector_at(m, dest);
-    with_theta<W0>(m, current, [&](const auto& theta) {
-      run_batch(e, ops, m, theta, in.n, true, grad);
-      const T* const loss = batch_loss(m.workspace);
-      e.for_each(1, [&](uint32_t) { m.losses[k] = *loss; });
-      RuleCall<T> c = {};
-      c.network = &m.network;
-      c.rule = &m.rule;
-      c.step = k;
-      c.loss = loss;
-      c.grad = grad;
-      c.begin = 0;
-      c.n = m.network.n_params;
-      const bool stateful = m.rule.n_state_per_param != 0;
-      c.state = stateful && k != 0 ? m.state : nullptr;
-      c.next_state = stateful && k + 1 != in.steps ? m.state : nullptr;
-      c.scratch = m.scratch;
-      run_update(e, ops, m, c, theta);
-    });
-    const bool finite_loss = is_finite(*batch_loss(m.workspace));
-    fine = all_finite(e, grad, m.network.n_params, m.sums) && finite_loss;
+    gradient(e, ops, network, theta, ws, support, grad);
+    e.for_each(1, [&](uint32_t) { m.losses[k] = *loss; });
+    const bool stateful = m.rule.n_state_per_param != 0;
+    RuleCall<T> c = {};
+    c.network = &m.network;
+    c.rule = &m.rule;
+    c.step = k;
+    c.loss = loss;
+    c.grad = grad;
+    c.state = stateful && k != 0 ? m.state : nullptr;
+    c.next_state = stateful && k + 1 != in.steps ? m.state : nullptr;
+    c.scratch = m.scratch;
+    T* const scale = m.sums + kSumValues - 1;
+    step_adapted(e, ops, c, theta.current, theta.at_initial, m.rates, scale);
+    fine = all_finite(e, grad, network.n_adapted, m.sums) && is_finite(*loss);
     current = dest;
   }
   e.for_each(1, [&](uint32_t) {
@@ -225,32 +238,62 @@ FEWSTEP_HD void adapt_block(const E& e,
   });
 }
 
-/// Does what m.call says.
-template <class W0, class T, class E, class Ops>
-FEWSTEP_HD void run_block(const E& e, const Ops& ops, const BlockMemory<T>& m) {
+/// m.outputs of the examples at m.x.
+template <class T, class E, class Ops>
+FEWSTEP_HD void predict_block(const E& e,
+                              const Ops& ops,
+                              const BlockMemory<T>& m,
+                              const Workspace<T>& ws,
+                              const BlockCall& in) {
+  const Network& network = m.network;
+  const AdaptedView<BlockView<T>> theta = theta_at(m, in.current);
+  const T* const from = outputs(network, ws);
+  for (uint32_t begin = 0; begin < in.n; begin += ws.tile) {
+    const uint32_t left = in.n - begin;
+    const uint32_t n = left < ws.tile ? left : ws.tile;
+    const Primal<T>* const x = m.x + uint64_t{begin} * network.n_in;
+    forward(e, ops, network, theta, ws, x, n);
+    copy_values(e,
+                from,
+                uint64_t{n} * network.n_out,
+                m.outputs + uint64_t{begin} * network.n_out);
+    e.barrier();
+  }
+}
+
+/// Does what m.call says, with its activations at `values`: m.workspace's, or
+/// the block's shared memory.
+template <class T, class E, class AnyOps>
+FEWSTEP_HD void run_block(const E& e,
+                          const AnyOps& any_ops,
+                          const BlockMemory<T>& m,
+                          T* values) {
+  const StoredOps<AnyOps> ops = {any_ops};
+  const Workspace<T> ws = {values, m.workspace.tile};
   const BlockCall in = *m.call;
   const Network& network = m.network;
-  const bool loss = in.command != BlockCommand::kPredict;
+  const bool answers = in.command != BlockCommand::kPredict;
   // Once over the bus; each step reads them twice.
   copy_values(e, m.staged_x, uint64_t{in.n} * network.n_in, m.x);
-  if (loss && m.labels != nullptr) {
+  if (answers && m.labels != nullptr) {
     copy_values(e, m.staged_labels, in.n, m.labels);
   }
-  if (loss && m.targets != nullptr) {
+  if (answers && m.targets != nullptr) {
     copy_values(e, m.staged_targets, uint64_t{in.n} * network.n_out, m.targets);
   }
   e.barrier();
-  if (in.command == BlockCommand::kAdapt) {
-    adapt_block<W0>(e, ops, m, in);
-    return;
+  const Batch<T> batch = {m.x, m.labels, m.targets, in.n};
+  switch (in.command) {
+    case BlockCommand::kAdapt:
+      adapt_block(e, ops, m, ws, batch, in);
+      return;  // It says how it went.
+    case BlockCommand::kPredict: predict_block(e, ops, m, ws, in); break;
+    case BlockCommand::kEvaluate:
+      mean_loss(e, ops, network, theta_at(m, in.current), ws, batch);
+      e.for_each(1, [&](uint32_t) { m.losses[0] = *batch_loss(ws); });
+      break;
   }
-  with_theta<W0>(m, in.current, [&](const auto& theta) {
-    run_batch(e, ops, m, theta, in.n, loss, static_cast<T*>(nullptr));
-  });
-  e.for_each(1, [&](uint32_t) {
-    if (loss) m.losses[0] = *batch_loss(m.workspace);
-    m.call->status = Status::kOk;
-  });
+  e.for_each(1, [&](uint32_t) { m.call->status = Status::kOk; });
 }
 
 }  // namespace fewstep::jetson

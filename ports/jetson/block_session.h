@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "block_program.h"
+#include "checks.h"
 #include "fewstep/device/session.h"
 #include "session_layout.h"
 
@@ -71,7 +72,7 @@ inline Status plan_block(const Capsule& capsule,
     return begin;
   };
   const uint64_t n = l.staged;
-  const uint64_t n_params = network.n_params;
+  const uint64_t n_adapted = network.n_adapted;
   const bool classes = network.loss == LossOp::kSoftmaxCrossEntropy;
   const uint64_t n_labels = classes ? n : 0;
   const uint64_t n_targets = classes ? 0 : n * network.n_out;
@@ -79,12 +80,12 @@ inline Status plan_block(const Capsule& capsule,
   const uint64_t workspace = workspace_values(network, l.session.tile);
   l.workspace_bytes = static_cast<size_t>(workspace) * sizeof(float);
   l.workspace = place(workspace, sizeof(float));
-  l.vectors = place(l.session.n_buffers * n_params, sizeof(float));
+  l.vectors = place(l.session.n_buffers * n_adapted, sizeof(float));
   l.state = place(
-      l.session.max_steps > 1 ? n_params * capsule.rule.n_state_per_param : 0,
+      l.session.max_steps > 1 ? n_adapted * capsule.rule.n_state_per_param : 0,
       sizeof(float));
   l.scratch = place(capsule.rule.n_scratch, sizeof(float));
-  l.sums = place(kSums + kGroups, sizeof(float));
+  l.sums = place(kSumValues, sizeof(float));
   l.x = place(n * network.n_in, sizeof(float));
   l.labels = place(n_labels, sizeof(uint16_t));
   l.targets = place(n_targets, sizeof(float));
@@ -114,9 +115,9 @@ struct BlockAddresses {
 ///   Status open(size_t gpu_bytes, size_t staging_bytes, BlockAddresses*)
 ///   Status upload(uint8_t* gpu, const void* from, size_t bytes)
 ///   Status download(const uint8_t* gpu, void* to, size_t bytes)
-///   Status prepare(const BlockMemory<Number>&, size_t workspace_bytes, bool
-///   f16) Status run()                  the prepared block, to its end close by
-///   its destructor; kNoDevice and kDeviceFailed are its statuses.
+///   Status prepare(const BlockMemory<Number>&, size_t workspace_bytes)
+///   Status run()                  the prepared block, to its end
+/// Closed by its destructor; kNoDevice and kDeviceFailed are its statuses.
 template <class Backend>
 class BlockSession {
  public:
@@ -129,8 +130,8 @@ class BlockSession {
   /// As Session::open, for all operations there are; once. `capsule` must stay
   /// readable.
   ///
-  /// @retval kUnsupportedOperation  Only a part of the network adapts, or the
-  ///                         gradient is decayed or clipped: not on a GPU yet.
+  /// @retval kUnsupportedOperation  A mask says of single parameters whether
+  ///                         they adapt: not on a GPU yet.
   /// @retval kArenaTooSmall  The GPU or the host has not enough memory.
   /// @retval kNoDevice       No GPU, or none that this build is for.
   /// @retval kDeviceFailed   The GPU or its driver failed.
@@ -138,10 +139,7 @@ class BlockSession {
     if (open_) return Status::kBadState;
     Status status = read_capsule(bytes.data, bytes.size, &capsule_);
     if (status != Status::kOk) return status;
-    if (capsule_.network.adapted != nullptr ||
-        capsule_.rule.has_step_options()) {
-      return Status::kUnsupportedOperation;
-    }
+    if (capsule_.network.masked != 0) return Status::kUnsupportedOperation;
     status = plan_block(capsule_, options, &layout_);
     if (status != Status::kOk) return status;
     const BlockLayout& l = layout_;
@@ -150,10 +148,8 @@ class BlockSession {
     status =
         backend_.upload(at_.gpu + l.capsule, bytes.data, capsule_.total_bytes);
     if (status != Status::kOk) return status;
-    const bool f16 = capsule_.init.storage == Storage::kF16;
     status = backend_.prepare(memory(static_cast<const uint8_t*>(bytes.data)),
-                              l.workspace_bytes,
-                              f16);
+                              l.workspace_bytes);
     if (status != Status::kOk) return status;
     options_ = options;
     open_ = true;
@@ -168,9 +164,7 @@ class BlockSession {
     Status status = check(support);
     if (status != Status::kOk) return status;
     const uint32_t most = layout_.session.max_steps;
-    if (steps == 0) {
-      steps = capsule_.limits.steps < most ? capsule_.limits.steps : most;
-    }
+    steps = steps_of(capsule_.limits, steps, most);
     if (steps > most) return Status::kBadArgument;
     stage(support);
     BlockCall& c = call();
@@ -252,19 +246,24 @@ class BlockSession {
   /// @retval kDeviceFailed  They cannot be had.
   Status parameters(float* to) {
     if (!open_) return Status::kBadState;
-    const uint32_t n = capsule_.network.n_params;
-    if (current_ != kTheta0) {
-      const size_t bytes = sizeof(float) * n;
-      const size_t offset = layout_.vectors + (current_ - 1U) * bytes;
-      return backend_.download(at_.gpu + offset, to, bytes);
+    const Network& network = capsule_.network;
+    const uint32_t n = network.n_params;
+    const uint32_t n_adapted = network.n_adapted;
+    const StoredView initial = {capsule_.init.data,
+                                capsule_.init.storage == Storage::kF16};
+    if (current_ == kTheta0) {
+      for (uint32_t i = 0; i < n; ++i) to[i] = initial(i);
+      return Status::kOk;
     }
-    const void* const data = capsule_.init.data;
-    if (capsule_.init.storage == Storage::kF32) {
-      memcpy(to, data, sizeof(float) * n);
-    } else {
-      const F16View view = {static_cast<const uint16_t*>(data)};
-      for (uint32_t i = 0; i < n; ++i) to[i] = view(i);
-    }
+    std::vector<float> adapted(n_adapted);
+    const size_t bytes = sizeof(float) * n_adapted;
+    const size_t offset = layout_.vectors + (current_ - 1U) * bytes;
+    const Status status =
+        backend_.download(at_.gpu + offset, adapted.data(), bytes);
+    if (status != Status::kOk) return status;
+    // What is frozen, then what adapts.
+    for (uint32_t i = 0; n != n_adapted && i < n; ++i) to[i] = initial(i);
+    scatter_adapted(SerialExecutor(), network, adapted.data(), to);
     return Status::kOk;
   }
 
@@ -312,6 +311,9 @@ class BlockSession {
     BlockMemory<T> m = {};
     m.network = capsule_.network;
     m.network.layers = in_copy(capsule_.network.layers, capsule);
+    if (capsule_.network.adapted != nullptr) {
+      m.network.adapted = in_copy(capsule_.network.adapted, capsule);
+    }
     m.rule = capsule_.rule;
     m.init = in_copy(capsule_.init, capsule);
     m.rates = in_copy(capsule_.rates, capsule);
@@ -335,39 +337,16 @@ class BlockSession {
     return m;
   }
 
-  static bool all_finite(const float* values, size_t n) {
-    float sum = 0.0F;
-    for (size_t i = 0; i < n; ++i) sum = fma(values[i], 0.0F, sum);
-    return is_finite(sum);
-  }
-
   Status check(const float* x, uint32_t n, uint32_t n_max, const void* other) {
-    if (!open_) return Status::kBadState;
-    if (x == nullptr || other == nullptr || n == 0) {
-      return Status::kBadArgument;
-    }
-    if (n > n_max) return Status::kTooManyExamples;
-    const bool finite = all_finite(x, size_t{n} * capsule_.network.n_in);
-    return finite ? Status::kOk : Status::kBadInput;
+    return check_examples(
+        open_, capsule_.network, x, n, n_max, other, values_are_finite);
   }
 
   Status check(const SupportSet& set) {
-    const Network& network = capsule_.network;
-    const bool classes = network.loss == LossOp::kSoftmaxCrossEntropy;
-    const void* answers = set.targets;
-    if (classes) answers = set.labels;
-    const Status status =
-        check(set.x, set.n, layout_.session.max_support, answers);
-    if (status != Status::kOk) return status;
-    if (!classes) {
-      const bool finite =
-          all_finite(set.targets, size_t{set.n} * network.n_out);
-      return finite ? Status::kOk : Status::kBadInput;
-    }
-    for (uint32_t i = 0; i < set.n; ++i) {
-      if (set.labels[i] >= network.n_out) return Status::kBadLabel;
-    }
-    return Status::kOk;
+    const auto examples = [&](const void* answers) {
+      return check(set.x, set.n, layout_.session.max_support, answers);
+    };
+    return check_answers(capsule_.network, set, examples, values_are_finite);
   }
 
   void stage(const SupportSet& set) {

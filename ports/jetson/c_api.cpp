@@ -8,6 +8,7 @@
 
 #include "block_session.h"
 #include "cuda_backend.h"
+#include "fewstep/adapted.h"
 #include "fewstep/jetson.h"
 
 using fewstep::SessionOptions;
@@ -22,6 +23,10 @@ struct fewstep_gpu_session {
 };
 
 namespace {
+
+// Links the reader of capsules with step options (read_options, capsule.h).
+__attribute__((used))
+Status (*const kReader)(uint32_t*, fewstep::Network*) = &fewstep::plan_adapted;
 
 int code(Status status) { return static_cast<int>(status); }
 

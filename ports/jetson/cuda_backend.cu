@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "fewstep/executor/block.h"
+#include "fewstep/executor/called_ops.h"
 
 namespace fewstep::jetson {
 namespace {
@@ -12,26 +13,72 @@ namespace {
 // Register tiles want up to 255 registers a thread, which 256 threads have.
 constexpr int kThreads = 256;
 
-thread_local char message[256] = "";
+thread_local char message[384] = "";
 
-void say(const char* what, const char* why) {
-  snprintf(message, sizeof message, "%s: %s", what, why);
+// "what: why; what to do about it"
+void say(const char* what, cudaError_t error) {
+  const char* remedy =
+      "the GPU or its driver failed, and this process may have no more use of "
+      "it: restart it, or go on on the CPU (fewstep/fewstep.h)";
+  char versions[128];
+  switch (error) {
+    case cudaErrorNoDevice:
+      remedy = "use the CPU's session (fewstep/fewstep.h)";
+      break;
+    case cudaErrorInsufficientDriver: {
+      int driver = 0;
+      int runtime = 0;
+      static_cast<void>(cudaDriverGetVersion(&driver));
+      static_cast<void>(cudaRuntimeGetVersion(&runtime));
+      remedy =
+          "no NVIDIA driver is loaded: install it, or use the CPU's session "
+          "(fewstep/fewstep.h)";
+      if (driver != 0) {
+        snprintf(versions,
+                 sizeof versions,
+                 "it knows CUDA %d.%d, this program needs %d.%d: update it, or "
+                 "use the CPU's session (fewstep/fewstep.h)",
+                 driver / 1000,
+                 driver % 1000 / 10,
+                 runtime / 1000,
+                 runtime % 1000 / 10);
+        remedy = versions;
+      }
+      break;
+    }
+    case cudaErrorMemoryAllocation:
+      remedy =
+          "lower max_support, max_predict or tile, close other sessions, or "
+          "use "
+          "the CPU's (fewstep/fewstep.h)";
+      break;
+    case cudaErrorNoKernelImageForDevice:
+    case cudaErrorInvalidDeviceFunction:
+    case cudaErrorUnsupportedPtxVersion:
+      remedy =
+          "this program was built for other GPUs: build it with "
+          "-DFEWSTEP_JETSON_ARCHITECTURES=<this GPU's>";
+      break;
+    default: break;
+  }
+  snprintf(message,
+           sizeof message,
+           "%s: %s; %s",
+           what,
+           cudaGetErrorString(error),
+           remedy);
 }
 
-// W0: the view of the stored theta_0. The workspace is in shared memory when it
-// fits there.
-template <class W0>
+// The workspace is in shared memory when it fits there.
 __global__ void __launch_bounds__(kThreads)
-    session_kernel(BlockMemory<float> memory, bool shared) {
-  extern __shared__ float values[];
-  if (shared) memory.workspace.values = values;
-  run_block<W0>(BlockExecutor(), AllOps(), memory);
-}
-
-using Kernel = void (*)(BlockMemory<float>, bool);
-
-Kernel kernel_for(bool f16) {
-  return f16 ? session_kernel<F16View> : session_kernel<PlainView<float>>;
+    session_kernel(const __grid_constant__ BlockMemory<float> memory,
+                   bool shared) {
+  extern __shared__ float4 values[];
+  run_block(
+      BlockExecutor(),
+      CalledOps(),
+      memory,
+      shared ? reinterpret_cast<float*>(values) : memory.workspace.values);
 }
 
 }  // namespace
@@ -42,7 +89,7 @@ const char* cuda_message() { return message; }
 bool CudaBackend::works(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return true;
   static_cast<void>(cudaGetLastError());  // Not the next call's.
-  say(what, cudaGetErrorString(error));
+  say(what, error);
   return false;
 }
 
@@ -50,22 +97,26 @@ Status CudaBackend::open(size_t gpu_bytes,
                          size_t staging_bytes,
                          BlockAddresses* at) {
   int n_devices = 0;
-  if (!works(cudaGetDeviceCount(&n_devices), "no CUDA device") ||
-      n_devices == 0) {
-    return Status::kNoDevice;
-  }
+  cudaError_t found = cudaGetDeviceCount(&n_devices);
+  if (found == cudaSuccess && n_devices == 0) found = cudaErrorNoDevice;
+  if (!works(found, "no CUDA device")) return Status::kNoDevice;
   cudaFuncAttributes attributes;
-  if (!works(cudaFuncGetAttributes(&attributes, kernel_for(false)),
-             "this build is not for this GPU (CMAKE_CUDA_ARCHITECTURES)")) {
+  if (!works(cudaFuncGetAttributes(&attributes, session_kernel),
+             "the session's kernel")) {
     return Status::kNoDevice;
   }
   if (!works(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking),
              "no stream")) {
     return Status::kDeviceFailed;
   }
-  if (!works(cudaMalloc(&gpu_, gpu_bytes), "GPU memory for the session") ||
-      !works(cudaHostAlloc(&staging_, staging_bytes, cudaHostAllocMapped),
-             "pinned memory for the session")) {
+  char what[64];
+  snprintf(what, sizeof what, "%zu bytes of GPU memory", gpu_bytes);
+  if (!works(cudaMalloc(&gpu_, gpu_bytes), what)) {
+    return Status::kArenaTooSmall;
+  }
+  snprintf(what, sizeof what, "%zu bytes of pinned memory", staging_bytes);
+  if (!works(cudaHostAlloc(&staging_, staging_bytes, cudaHostAllocMapped),
+             what)) {
     return Status::kArenaTooSmall;
   }
   void* staging_on_gpu = nullptr;
@@ -101,9 +152,7 @@ Status CudaBackend::download(const uint8_t* gpu, void* to, size_t bytes) {
 }
 
 Status CudaBackend::prepare(const BlockMemory<float>& memory,
-                            size_t workspace_bytes,
-                            bool f16) {
-  const Kernel kernel = kernel_for(f16);
+                            size_t workspace_bytes) {
   int device = 0;
   int most_shared = 0;
   if (!works(cudaGetDevice(&device), "no current device") ||
@@ -114,7 +163,7 @@ Status CudaBackend::prepare(const BlockMemory<float>& memory,
   }
   const bool shared = workspace_bytes <= static_cast<size_t>(most_shared);
   const size_t shared_bytes = shared ? workspace_bytes : 0;
-  if (!works(cudaFuncSetAttribute(kernel,
+  if (!works(cudaFuncSetAttribute(session_kernel,
                                   cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   static_cast<int>(shared_bytes)),
              "shared memory for the workspace")) {
@@ -126,7 +175,7 @@ Status CudaBackend::prepare(const BlockMemory<float>& memory,
              "capture")) {
     return Status::kDeviceFailed;
   }
-  kernel<<<1, kThreads, shared_bytes, stream_>>>(memory, shared);
+  session_kernel<<<1, kThreads, shared_bytes, stream_>>>(memory, shared);
   const cudaError_t launched = cudaGetLastError();
   const cudaError_t captured = cudaStreamEndCapture(stream_, &graph);
   bool fine = works(launched, "capture of the kernel") &&

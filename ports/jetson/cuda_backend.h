@@ -24,9 +24,7 @@ class CudaBackend {
   Status open(size_t gpu_bytes, size_t staging_bytes, BlockAddresses* at);
   Status upload(uint8_t* gpu, const void* from, size_t bytes);
   Status download(const uint8_t* gpu, void* to, size_t bytes);
-  Status prepare(const BlockMemory<float>& memory,
-                 size_t workspace_bytes,
-                 bool f16);
+  Status prepare(const BlockMemory<float>& memory, size_t workspace_bytes);
   Status run();
 
  private:

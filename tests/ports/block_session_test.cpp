@@ -53,9 +53,8 @@ class HostBackend {
     memcpy(to, gpu, bytes);
     return Status::kOk;
   }
-  Status prepare(const BlockMemory<T>& memory, size_t, bool f16) {
+  Status prepare(const BlockMemory<T>& memory, size_t) {
     memory_ = memory;
-    f16_ = f16;
     if (log_ != nullptr) watch_all();
     return Status::kOk;
   }
@@ -63,15 +62,7 @@ class HostBackend {
     ++n_runs;
     if (fails_next) return Status::kDeviceFailed;
     if (log_ != nullptr) log_->barrier();
-    if constexpr (std::is_same_v<T, float>) {
-      if (f16_) {
-        jetson::run_block<F16View>(executor_, AllOps(), memory_);
-        return Status::kOk;
-      }
-    } else {
-      if (f16_) throw std::logic_error("Traced reads no f16");
-    }
-    jetson::run_block<PlainView<T>>(executor_, AllOps(), memory_);
+    jetson::run_block(executor_, AllOps(), memory_, memory_.workspace.values);
     return Status::kOk;
   }
 
@@ -94,14 +85,14 @@ class HostBackend {
     };
     watch(
         "workspace", m.workspace.values, workspace_values(n, m.workspace.tile));
-    watch("sums", m.sums, jetson::kSums + jetson::kGroups);
+    watch("sums", m.sums, jetson::kSumValues);
     watch("x", m.x, size_t{n.n_in} * 5);
-    watch("vectors", m.vectors, size_t{n.n_params} * 2);
+    watch("vectors", m.vectors, size_t{n.n_adapted} * 2);
     if (m.targets != nullptr) watch("targets", m.targets, size_t{n.n_out} * 5);
     watch("losses", m.losses, 3);
     watch("outputs", m.outputs, size_t{n.n_out} * 5);
     if (m.rule.n_state_per_param != 0) {
-      watch("state", m.state, size_t{n.n_params} * m.rule.n_state_per_param);
+      watch("state", m.state, size_t{n.n_adapted} * m.rule.n_state_per_param);
     }
   }
 
@@ -109,7 +100,6 @@ class HostBackend {
   AccessLog* log_;
   std::vector<uint8_t> gpu_, staging_;
   BlockMemory<T> memory_ = {};
-  bool f16_ = false;
 };
 
 /// A BlockSession on a HostBackend.
@@ -146,8 +136,13 @@ using FloatCalls = BlockCalls<float, ShuffledExecutor>;
 
 class BlockSessionBits : public ::testing::TestWithParam<SessionCase> {};
 TEST(SessionCases, AreOfAllRulesOfTheFirmwareLibrary) {
-  // Rules, storages of theta_0 and rates, networks.
-  EXPECT_GE(session_cases().size(), 9U * 2 * 3 * 4);
+  // Rules, storages of theta_0 and rates, networks; rules, networks, choices.
+  size_t n_choices = 0;
+  for (const SessionCase& c : session_cases()) {
+    if (*c.step.name != '\0') ++n_choices;
+  }
+  EXPECT_GE(n_choices, 9U * 4 * 6);
+  EXPECT_GE(session_cases().size() - n_choices, 9U * 2 * 3 * 4);
 }
 
 INSTANTIATE_TEST_SUITE_P(Jetson,
@@ -291,15 +286,37 @@ TEST(BlockSession, OpensWhatSessionOpens) {
 }
 
 TEST(BlockSession, RefusesWhatOnlyTheCpuHas) {
-  for (const SmallCapsule& small :
-       {small_head(), small_decay(), small_masked()}) {
-    const ShuffledExecutor executor(5);
-    FloatBackend backend(executor, nullptr);
-    BlockSession<FloatBackend> session(&backend);
-    const LoadedCapsule loaded(small);
-    EXPECT_EQ(session.open(loaded.view(), {}), Status::kUnsupportedOperation);
-    EXPECT_EQ(backend.n_opened, 0);
-  }
+  const ShuffledExecutor executor(5);
+  FloatBackend backend(executor, nullptr);
+  BlockSession<FloatBackend> session(&backend);
+  const LoadedCapsule loaded(small_masked());
+  EXPECT_EQ(session.open(loaded.view(), {}), Status::kUnsupportedOperation);
+  EXPECT_EQ(backend.n_opened, 0);
+}
+
+// What is frozen is read in the capsule: vectors hold what adapts.
+TEST(BlockSession, TakesMemoryForWhatAdaptsOnly) {
+  const ShuffledExecutor executor(5);
+  FloatCalls all(small_classifier(), {}, executor);
+  FloatCalls head(small_head(), {}, executor);
+  const uint32_t n_all = all.loaded.capsule.network.n_params;
+  const uint32_t n_head = head.loaded.capsule.network.n_adapted;
+  ASSERT_LT(n_head, n_all);
+  EXPECT_LT(head.session.layout().x - head.session.layout().vectors,
+            all.session.layout().x - all.session.layout().vectors);
+  const SmallCapsule small = small_head();
+  const DeviceEpisode episode = make_device_episode(small.contents.network, 3);
+  std::vector<float> before(n_all);
+  ASSERT_EQ(head.session.parameters(before.data()), Status::kOk);
+  ASSERT_EQ(head.adapt(episode.set(), nullptr, 2), Status::kOk);
+  std::vector<float> after(n_all);
+  ASSERT_EQ(head.session.parameters(after.data()), Status::kOk);
+  const uint32_t n_frozen = n_all - n_head;
+  EXPECT_EQ(memcmp(before.data(), after.data(), n_frozen * sizeof(float)), 0);
+  EXPECT_NE(memcmp(before.data() + n_frozen,
+                   after.data() + n_frozen,
+                   n_head * sizeof(float)),
+            0);
 }
 
 TEST(BlockSession, SaysThatTheDeviceFailed) {

@@ -102,9 +102,15 @@ TEST_P(GpuSession, HasTheBitsOfSession) {
 TEST(GpuSessionOf, SmallCaseHasTheBitsOfSession) {
   const std::string why = no_gpu();
   if (!why.empty()) GTEST_SKIP() << why;
+  const StepChoice all = {"", StepChoice::kAll, 0.0F, 0.0F};
+  const StepChoice ends = {"", StepChoice::kEnds, 0.0625F, 0.375F};
   for (const int network : {0, 1}) {
-    const SessionCase c = {
-        "", {"", RuleOp::kMetaSgd}, Storage::kF16, Storage::kLog8, network};
+    const SessionCase c = {"",
+                           {"", RuleOp::kMetaSgd},
+                           Storage::kF16,
+                           Storage::kLog8,
+                           network,
+                           network == 0 ? all : ends};
     const SmallCapsule small = make_capsule(c);
     DeviceCalls device(small, {});
     GpuCalls gpu(small, {});

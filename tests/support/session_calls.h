@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "support/device_case.h"
+#include "support/step_choices.h"
 #include "support/test_rules.h"
 
 namespace fewstep::testing {
@@ -222,13 +223,15 @@ inline void live_through(const host::CapsuleContents& contents,
   EXPECT_EQ(predict(together), Status::kOk);
 }
 
-/// A capsule for every rule, storage, and norm, and its options.
+/// A capsule for every rule, storage, norm, and choice of what adapts and what
+/// becomes of its gradient.
 struct SessionCase {
   std::string name;
   TestRule rule;
   Storage init;
   Storage rates;
   int network;  ///< 0: group norm, 1: batch norm, 2: pools, 3: regression.
+  StepChoice step = {"", StepChoice::kAll, 0.0F, 0.0F};
 };
 inline void PrintTo(const SessionCase& c, std::ostream* os) { *os << c.name; }
 
@@ -291,10 +294,21 @@ inline SmallCapsule make_capsule(const SessionCase& c) {
   }
   small.contents.init_storage = c.init;
   small.contents.rate_storage = c.rates;
+  small.contents.rule.weight_decay = c.step.weight_decay;
+  small.contents.rule.clip_norm = c.step.clip_norm;
+  if (c.step.adapt != StepChoice::kAll) {
+    adapt_layers(small, c.step.layers(small.layers));
+  }
   return small;
 }
 
-/// Every rule that firmware has, in every storage, on every network above.
+/// Whether a network's weights are learned, which are not stored as rates are.
+inline bool is_learned(RuleOp rule) {
+  return rule == RuleOp::kRateNet || rule == RuleOp::kLstm;
+}
+
+/// Every rule that firmware has, in every storage, on every network above; and
+/// with every choice of a step.
 inline std::vector<SessionCase> session_cases() {
   static const char* const kNetworks[] = {
       "group_norm", "batch_norm", "pools", "regression"};
@@ -310,10 +324,7 @@ inline std::vector<SessionCase> session_cases() {
     for (const Storage init : {Storage::kF32, Storage::kF16}) {
       for (const Storage rates :
            {Storage::kF32, Storage::kF16, Storage::kLog8}) {
-        // A network's weights are not stored as rates.
-        const bool learned =
-            rule.op == RuleOp::kRateNet || rule.op == RuleOp::kLstm;
-        if (learned && rates == Storage::kLog8) continue;
+        if (is_learned(rule.op) && rates == Storage::kLog8) continue;
         for (int network = 0; network < 4; ++network) {
           const std::string name =
               std::string(rule.name) + "_" + kNetworks[network] + "_init_" +
@@ -321,6 +332,25 @@ inline std::vector<SessionCase> session_cases() {
               kStorages[static_cast<int>(rates)];
           cases.push_back({name, rule, init, rates, network});
         }
+      }
+    }
+    for (int network = 0; network < 4; ++network) {
+      for (const StepChoice& step : kStepChoices) {
+        // It must see all tensors at once.
+        if (rule.op == RuleOp::kRateNet && step.adapt == StepChoice::kEnds) {
+          continue;
+        }
+        const bool f16 = cases.size() % 2 != 0;
+        const Storage init = f16 ? Storage::kF16 : Storage::kF32;
+        const Storage rates =
+            f16 && !is_learned(rule.op) ? Storage::kLog8 : Storage::kF32;
+        cases.push_back({std::string(rule.name) + "_" + kNetworks[network] +
+                             "_" + step.name,
+                         rule,
+                         init,
+                         rates,
+                         network,
+                         step});
       }
     }
   }

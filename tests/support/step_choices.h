@@ -8,7 +8,7 @@
 
 #include <vector>
 
-#include "support/test_network.h"
+#include "fewstep/adapted.h"
 #include "support/test_rules.h"
 
 namespace fewstep::testing {
@@ -19,14 +19,33 @@ struct StepChoice {
   float weight_decay;
   float clip_norm;
 
-  /// Changes the network, and gives the rule for it: n_phi = 0 where there is
-  /// none.
-  Rule rule(TestNetwork* net, const TestRule& test_rule, uint32_t steps) const {
-    const std::vector<size_t> list = net->with_parameters();
-    if (adapt == kHead) net->adapt(net->head());
-    if (adapt == kBody) net->adapt(net->body());
-    if (adapt == kEnds) net->adapt({list.front(), list.back()});
-    if (adapt == kContexts) net->adapt(net->contexts());
+  /// The layers that adapt, of those with parameters.
+  std::vector<size_t> layers(const std::vector<Layer>& all) const {
+    std::vector<size_t> list;
+    for (size_t i = 0; i < all.size(); ++i) {
+      if (all[i].n_params() != 0) list.push_back(i);
+    }
+    switch (adapt) {
+      case kAll:
+      case kSparse: break;
+      case kHead: return {list.back()};
+      case kBody: list.pop_back(); break;
+      case kEnds: return {list.front(), list.back()};
+      case kContexts: {
+        std::vector<size_t> contexts;
+        for (const size_t i : list) {
+          if (all[i].op == LayerOp::kContext) contexts.push_back(i);
+        }
+        return contexts;
+      }
+    }
+    return list;
+  }
+
+  /// Changes the network (a TestNetwork), and gives the rule for it.
+  template <class Net>
+  Rule rule(Net* net, const TestRule& test_rule, uint32_t steps) const {
+    if (adapt != kAll && adapt != kSparse) net->adapt(layers(net->layers));
     Rule made = test_rule.make(steps, net->network);
     made.weight_decay = weight_decay;
     made.clip_norm = clip_norm;

@@ -115,23 +115,6 @@ struct TestNetwork {
     }
     return list;
   }
-  /// ANIL and BOIL.
-  std::vector<size_t> head() const { return {with_parameters().back()}; }
-  std::vector<size_t> body() const {
-    std::vector<size_t> list = with_parameters();
-    list.pop_back();
-    return list;
-  }
-
-  /// CAVIA.
-  std::vector<size_t> contexts() const {
-    std::vector<size_t> list;
-    for (size_t i = 0; i < layers.size(); ++i) {
-      if (layers[i].op == LayerOp::kContext) list.push_back(i);
-    }
-    return list;
-  }
-
   bool classes() const { return network.loss == LossOp::kSoftmaxCrossEntropy; }
 
   /// Parameters that keep activations of order one: weights uniform in

@@ -65,31 +65,15 @@ void Session::run_backward(const float* x, uint32_t n) {
 }
 
 void Session::run_update(const RuleCall<float>& call) {
-  const Network& network = capsule_.network;
-  if (network.masked != 0) return masked_update(call);
-  const bool whole = current_ == kTheta0;
-  if (capsule_.rule.has_step_options()) {
-    float scale = 1.0F;
-    apply_step_options(SerialExecutor(),
-                       network,
-                       capsule_.rule,
-                       theta(),
-                       whole,
-                       call.grad,
-                       &scale);
-  }
-  const auto run = [&](const AdaptedWindow& w) {
-    RuleCall<float> c = call;
-    c.begin = w.begin;
-    c.n = w.n;
-    TableOps{ops_}.update(
-        SerialExecutor(), c, theta().at(w.shift), capsule_.rates);
-  };
-  if (whole) {
-    for_each_window(network, run);
-  } else {  // What adapts is one piece.
-    run({0, call.n, 0});
-  }
+  if (capsule_.network.masked != 0) return masked_update(call);
+  float scale = 1.0F;
+  step_adapted(SerialExecutor(),
+               TableOps{ops_},
+               call,
+               theta(),
+               current_ == kTheta0,
+               capsule_.rates,
+               &scale);
 }
 
 float Session::parameter(uint32_t i) const {

@@ -51,10 +51,10 @@ FEWSTEP_INLINE void for_each_window(const Network& network, const F& f) {
 
 /// to[A] = what adapts of from(i), i < P.
 template <class T, class E, class W>
-FEWSTEP_HD void gather_adapted(const E& e,
-                               const Network& network,
-                               const W& from,
-                               T* to) {
+FEWSTEP_CALLED void gather_adapted(const E& e,
+                                   const Network& network,
+                                   const W& from,
+                                   T* to) {
   for_each_window(network, [&](const AdaptedWindow& w) {
     e.for_each(w.n, [&](uint32_t j) {
       to[w.begin + j] = from(w.begin + w.shift + j);
@@ -64,10 +64,10 @@ FEWSTEP_HD void gather_adapted(const E& e,
 
 /// What adapts of to[P] = from[A].
 template <class T, class E>
-FEWSTEP_HD void scatter_adapted(const E& e,
-                                const Network& network,
-                                const T* from,
-                                T* to) {
+FEWSTEP_CALLED void scatter_adapted(const E& e,
+                                    const Network& network,
+                                    const T* from,
+                                    T* to) {
   for_each_window(network, [&](const AdaptedWindow& w) {
     e.for_each(w.n, [&](uint32_t j) {
       to[w.begin + w.shift + j] = from[w.begin + j];

@@ -71,6 +71,14 @@
 #define FEWSTEP_NOINLINE __attribute__((noinline))
 #endif
 
+/// A function template that a GPU calls wherever it is used, instead of having
+/// its code there: what callers keep in registers waits for it as a whole.
+#if defined(__CUDACC__)
+#define FEWSTEP_CALLED __noinline__ FEWSTEP_HD
+#else
+#define FEWSTEP_CALLED
+#endif
+
 /// The same as FEWSTEP_INLINE for a lambda, between its parameters and its
 /// body.
 #if defined(__CUDACC__)

@@ -209,13 +209,13 @@ FEWSTEP_HD void gradient_tile(const E& e,
 /// grad [P] = gradient of the batch's mean loss at theta; the loss is left in
 /// batch_loss(ws).
 template <class T, class E, class W, class Ops>
-FEWSTEP_HD void gradient(const E& e,
-                         const Ops& ops,
-                         const Network& network,
-                         const W& theta,
-                         const Workspace<T>& ws,
-                         const Batch<T>& batch,
-                         T* grad) {
+FEWSTEP_CALLED void gradient(const E& e,
+                             const Ops& ops,
+                             const Network& network,
+                             const W& theta,
+                             const Workspace<T>& ws,
+                             const Batch<T>& batch,
+                             T* grad) {
   for (uint32_t begin = 0; begin < batch.n; begin += ws.tile) {
     const uint32_t left = batch.n - begin;
     gradient_tile(e,
@@ -233,12 +233,12 @@ FEWSTEP_HD void gradient(const E& e,
 /// batch_loss(ws) = the batch's mean loss at theta. With batch_norm the batch
 /// must fit one tile.
 template <class T, class E, class W, class Ops>
-FEWSTEP_HD void mean_loss(const E& e,
-                          const Ops& ops,
-                          const Network& network,
-                          const W& theta,
-                          const Workspace<T>& ws,
-                          const Batch<T>& batch) {
+FEWSTEP_CALLED void mean_loss(const E& e,
+                              const Ops& ops,
+                              const Network& network,
+                              const W& theta,
+                              const Workspace<T>& ws,
+                              const Batch<T>& batch) {
   for (uint32_t begin = 0; begin < batch.n; begin += ws.tile) {
     const uint32_t left = batch.n - begin;
     const uint32_t n = left < ws.tile ? left : ws.tile;

@@ -71,6 +71,42 @@ FEWSTEP_HD void apply_step_options(const E& e,
   e.barrier();
 }
 
+/// The step of every engine: of what adapts, theta_{k+1} in place of the raw
+/// gradient, by weight decay, clipping and the rule.
+///
+/// call.grad is [A]. So is theta, or, with `whole`, all of theta, [P]; the rule
+/// then runs on the pieces that adapt, one by one. (call.begin and call.n are
+/// set here.)
+///
+/// @param scale  [1], in memory that all of `e` can see; for rules with
+///               has_step_options().
+template <class T, class E, class W, class R, class Ops>
+FEWSTEP_CALLED void step_adapted(const E& e,
+                                 const Ops& ops,
+                                 const RuleCall<T>& call,
+                                 const W& theta,
+                                 bool whole,
+                                 const R& phi,
+                                 T* scale) {
+  const Network& network = *call.network;
+  const Rule& rule = *call.rule;
+  if (rule.has_step_options()) {
+    apply_step_options(e, network, rule, theta, whole, call.grad, scale);
+  }
+  const auto run = [&](const AdaptedWindow& w) {
+    RuleCall<T> c = call;
+    c.begin = w.begin;
+    c.n = w.n;
+    ops.template update<W, R>(e, c, theta.at(w.shift), phi);
+  };
+  if (whole) {
+    for_each_window(network, run);
+  } else {  // What adapts is one piece.
+    run({0, network.n_adapted, 0});
+  }
+  e.barrier();
+}
+
 /// The vector-Jacobian product, over what adapts: grad_bar in place, theta_bar
 /// added to.
 ///

@@ -174,6 +174,44 @@ FEWSTEP_HD T* state_at(const SweepPlan& plan,
   return n == 0 || k == 0 || k == plan.steps ? nullptr : b.state + (k - 1) * n;
 }
 
+// Arrays, element by element: on a GPU functions of their own, since in the
+// sweep even their addresses would have to be spilled.
+
+/// x[i] = 0
+template <class T, class E>
+FEWSTEP_CALLED void clear(const E& e, uint32_t n, T* x) {
+  e.for_each(n, [=](uint32_t i) { x[i] = constant<T>(0.0F); });
+}
+/// y[i] = x(i)
+template <class T, class E, class V>
+FEWSTEP_CALLED void copy_view(const E& e, uint32_t n, const V& x, T* y) {
+  e.for_each(n, [=](uint32_t i) { y[i] = x(i); });
+}
+/// x[i] = x[i] a
+template <class T, class E>
+FEWSTEP_CALLED void scale(const E& e, uint32_t n, const T& a, T* x) {
+  e.for_each(n, [=](uint32_t i) { x[i] = x[i] * a; });
+}
+/// y[i] = fma(a, x[i], y[i])
+template <class T, class E>
+FEWSTEP_CALLED void add_multiple(
+    const E& e, uint32_t n, const T& a, const T* x, T* y) {
+  e.for_each(n, [=](uint32_t i) { y[i] = fma(a, x[i], y[i]); });
+}
+/// y[i] = y[i] + x[i].tangent
+template <class T, class E>
+FEWSTEP_CALLED void add_tangents(const E& e,
+                                 uint32_t n,
+                                 const Dual<T>* x,
+                                 T* y) {
+  e.for_each(n, [=](uint32_t i) { y[i] = y[i] + x[i].tangent; });
+}
+/// *to = *from, one value.
+template <class T, class E>
+FEWSTEP_INLINE void copy_value(const E& e, const T* from, T* to) {
+  e.for_each(1, [=](uint32_t) { *to = *from; });
+}
+
 /// What a rule sees of a step where that is not the sweep's own arrays: of what
 /// adapts, [A] each.
 template <class T>
@@ -259,13 +297,13 @@ FEWSTEP_HD void mask_vjp(const E& e,
 /// theta_0 -> theta_K on `support`: b.theta, b.grad, b.state, b.support_loss.
 /// theta_0 and phi are views whose values are T (views.h).
 template <class T, class E, class Ops, class V, class R>
-FEWSTEP_HD void adapt(const E& e,
-                      Ops& ops,
-                      const SweepPlan& plan,
-                      const SweepBuffers<T>& b,
-                      const V& theta_0,
-                      const R& phi,
-                      const Batch<T>& support) {
+FEWSTEP_CALLED void adapt(const E& e,
+                          Ops& ops,
+                          const SweepPlan& plan,
+                          const SweepBuffers<T>& b,
+                          const V& theta_0,
+                          const R& phi,
+                          const Batch<T>& support) {
   const uint32_t n_params = plan.network->n_params;
   for (uint32_t k = 0; k < plan.steps; ++k) {
     T* const grad = b.grad + uint64_t{k} * n_params;
@@ -279,33 +317,38 @@ FEWSTEP_HD void adapt(const E& e,
                      b.workspace,
                      support,
                      grad);
-      e.for_each(
-          1, [&](uint32_t) { b.support_loss[k] = *batch_loss(b.workspace); });
+      copy_value<T>(e, batch_loss(b.workspace), b.support_loss + k);
+      T* stepped = next;  // Of what adapts; the frozen are copied around it.
+      T* scale = nullptr;
+      if (plan.has_step_arrays()) {
+        const StepArrays<T> a(b.step, plan.network->n_adapted);
+        stepped = a.grad;
+        scale = a.scale;
+      }
       RuleCall<T> call = {};
       call.network = plan.network;
       call.rule = plan.rule;
       call.step = k;
       call.loss = b.support_loss + k;
+      call.grad = stepped;
       call.state = state_at(plan, b, k);
       call.next_state = state_at(plan, b, k + 1);
       call.scratch = b.scratch;
-      if (plan.has_step_arrays()) {
+      if (plan.rule->learned_mask) {
         const StepArrays<T> a(b.step, plan.network->n_adapted);
         load_step(e, plan, a, theta, phi, grad);
-        call.grad = a.grad;
         update(e, ops, call, PlainView<T>{a.theta}, phi);
-        if (plan.rule->learned_mask) {
-          mask_step(e, *plan.network, *plan.rule, phi, a.theta, a.grad);
-        }
-        e.for_each(n_params, [&](uint32_t i) { next[i] = theta(i); });
-        e.barrier();
-        scatter_adapted(e, *plan.network, a.grad, next);
-        e.barrier();
+        mask_step(e, *plan.network, *plan.rule, phi, a.theta, a.grad);
       } else {
-        e.for_each(n_params, [&](uint32_t i) { next[i] = grad[i]; });
+        gather_adapted(e, *plan.network, PlainView<T>{grad}, stepped);
         e.barrier();
-        call.grad = next;
-        update(e, ops, call, theta, phi);
+        step_adapted(e, ops, call, theta, true, phi, scale);
+      }
+      if (stepped != next) {
+        copy_view(e, n_params, theta, next);
+        e.barrier();
+        scatter_adapted(e, *plan.network, stepped, next);
+        e.barrier();
       }
     });
   }
@@ -314,13 +357,13 @@ FEWSTEP_HD void adapt(const E& e,
 /// rule.vjp at step k: from b.theta_bar and b.state_bar to those, b.grad_bar,
 /// b.loss_bar and b.phi_bar, weight decay and clipping included.
 template <class T, class E, class Ops, class V, class R>
-FEWSTEP_HD void step_vjp(const E& e,
-                         Ops& ops,
-                         const SweepPlan& plan,
-                         const SweepBuffers<T>& b,
-                         uint32_t k,
-                         const V& theta,
-                         const R& phi) {
+FEWSTEP_CALLED void step_vjp(const E& e,
+                             Ops& ops,
+                             const SweepPlan& plan,
+                             const SweepBuffers<T>& b,
+                             uint32_t k,
+                             const V& theta,
+                             const R& phi) {
   const Network& network = *plan.network;
   const T* const grad = b.grad + uint64_t{k} * network.n_params;
   RuleVjpCall<T> call = {};
@@ -344,8 +387,7 @@ FEWSTEP_HD void step_vjp(const E& e,
   const StepArrays<T> a(b.step, network.n_adapted);
   load_step(e, plan, a, theta, phi, grad);
   gather_adapted(e, network, PlainView<T>{b.theta_bar}, a.theta_bar);
-  e.for_each(network.n_params,
-             [&](uint32_t i) { b.grad_bar[i] = constant<T>(0.0F); });
+  clear(e, network.n_params, b.grad_bar);
   e.barrier();
   call.grad = a.grad;
   call.theta_bar = a.theta_bar;
@@ -381,20 +423,19 @@ FEWSTEP_HD void step_vjp(const E& e,
 
 /// The sweep after adapt(): b.query_loss, b.theta_bar and b.phi_bar.
 template <class T, class E, class Ops, class V, class R>
-FEWSTEP_HD void sweep(const E& e,
-                      Ops& ops,
-                      const SweepPlan& plan,
-                      const SweepBuffers<T>& b,
-                      const V& theta_0,
-                      const R& phi,
-                      const Batch<T>& support,
-                      const Batch<T>& query) {
+FEWSTEP_CALLED void sweep(const E& e,
+                          Ops& ops,
+                          const SweepPlan& plan,
+                          const SweepBuffers<T>& b,
+                          const V& theta_0,
+                          const R& phi,
+                          const Batch<T>& support,
+                          const Batch<T>& query) {
   const Network& network = *plan.network;
   const uint32_t n_params = network.n_params;
   const uint32_t n_state = static_cast<uint32_t>(plan.n_state());
-  e.for_each(plan.rule->n_phi,
-             [&](uint32_t i) { b.phi_bar[i] = constant<T>(0.0F); });
-  e.for_each(n_state, [&](uint32_t i) { b.state_bar[i] = constant<T>(0.0F); });
+  clear(e, plan.rule->n_phi, b.phi_bar);
+  clear(e, n_state, b.state_bar);
   with_theta(plan, b, theta_0, plan.steps, [&](const auto& theta) {
     batch_gradient(e,
                    ops,
@@ -405,12 +446,10 @@ FEWSTEP_HD void sweep(const E& e,
                    query,
                    b.theta_bar);
   });
-  e.for_each(1, [&](uint32_t) { *b.query_loss = *batch_loss(b.workspace); });
+  copy_value<T>(e, batch_loss(b.workspace), b.query_loss);
   const float last = plan.weight(plan.steps);
   if (last != 1.0F) {
-    e.for_each(n_params, [&](uint32_t i) {
-      b.theta_bar[i] = b.theta_bar[i] * constant<T>(last);
-    });
+    scale(e, n_params, constant<T>(last), b.theta_bar);
   }
   e.barrier();
   for (uint32_t k = plan.steps; k-- > 0;) {
@@ -429,15 +468,11 @@ FEWSTEP_HD void sweep(const E& e,
             Batch<Dual<T>>{
                 support.x, support.labels, support.targets, support.n},
             b.hessian);
-        e.for_each(n_params, [&](uint32_t i) {
-          b.theta_bar[i] = b.theta_bar[i] + b.hessian[i].tangent;
-        });
+        add_tangents(e, n_params, b.hessian, b.theta_bar);
         e.barrier();
         // How the loss, as an input of the rule, moves with theta.
         if (uses_loss(plan.rule->op)) {
-          e.for_each(n_params, [&](uint32_t i) {
-            b.theta_bar[i] = fma(*b.loss_bar, grad[i], b.theta_bar[i]);
-          });
+          add_multiple(e, n_params, *b.loss_bar, grad, b.theta_bar);
           e.barrier();
         }
       }
@@ -451,9 +486,7 @@ FEWSTEP_HD void sweep(const E& e,
                        b.workspace,
                        query,
                        b.grad_bar);
-        e.for_each(n_params, [&](uint32_t i) {
-          b.theta_bar[i] = fma(constant<T>(w), b.grad_bar[i], b.theta_bar[i]);
-        });
+        add_multiple(e, n_params, constant<T>(w), b.grad_bar, b.theta_bar);
         e.barrier();
       }
     });
@@ -465,20 +498,19 @@ FEWSTEP_HD void sweep(const E& e,
 /// the query set only gives b.query_loss, for reports: one forward pass.
 /// (Nichol et al. 2018, algorithm 2.)
 template <class T, class E, class Ops, class V>
-FEWSTEP_HD void reptile(const E& e,
-                        Ops& ops,
-                        const SweepPlan& plan,
-                        const SweepBuffers<T>& b,
-                        const V& theta_0,
-                        const Batch<T>& query) {
+FEWSTEP_CALLED void reptile(const E& e,
+                            Ops& ops,
+                            const SweepPlan& plan,
+                            const SweepBuffers<T>& b,
+                            const V& theta_0,
+                            const Batch<T>& query) {
   const uint32_t n_params = plan.network->n_params;
-  e.for_each(plan.rule->n_phi,
-             [&](uint32_t i) { b.phi_bar[i] = constant<T>(0.0F); });
+  clear(e, plan.rule->n_phi, b.phi_bar);
   const PlainView<T> theta = {b.theta + uint64_t{plan.steps - 1} * n_params};
   e.for_each(n_params,
              [&](uint32_t i) { b.theta_bar[i] = T{theta_0(i)} - theta(i); });
   batch_mean_loss(e, ops, *plan.network, theta, b.workspace, query);
-  e.for_each(1, [&](uint32_t) { *b.query_loss = *batch_loss(b.workspace); });
+  copy_value<T>(e, batch_loss(b.workspace), b.query_loss);
   e.barrier();
 }
 
