@@ -211,9 +211,19 @@ $(count tests) skipped, refusals passed" $((SECONDS - start))
   fi
 fi
 
-# compute-sanitizer, on adaptations with every rule of one network.
+# compute-sanitizer, on little: a session's calls, and meta-gradients.
 sanitizer=$(command -v compute-sanitizer ||
   ls "$(dirname "$nvcc")/compute-sanitizer" 2>/dev/null)
+# sanitize TOOL COMMAND...: adds to the tool's log
+sanitize() {
+  timeout "$(limit 30)" "$sanitizer" --tool "$1" --error-exitcode 9 "${@:2}" \
+    >"$logs/$1.part" 2>&1
+  local status=$?
+  cat "$logs/$1.part" >>"$logs/$1.log"
+  grep -q 'ERROR SUMMARY: 0 errors\|RACECHECK SUMMARY: 0 hazards' \
+    "$logs/$1.part" || [[ $status -ne 0 ]] || status=1
+  return $status
+}
 for tool in memcheck racecheck synccheck; do
   start=$SECONDS
   if [[ -z $gpu ]]; then
@@ -222,17 +232,12 @@ for tool in memcheck racecheck synccheck; do
     part "compute-sanitizer $tool" skipped "not installed" 0
   elif [[ $built == no ]]; then
     part "compute-sanitizer $tool" skipped "not built" 0
+  elif sanitize $tool "$build/tree/jetson_test" --gtest_filter='*SmallCase*' &&
+    sanitize $tool "$build/tree/gpu_bench" sinusoid --same-bits; then
+    part "compute-sanitizer $tool" passed "no error" $((SECONDS - start))
   else
-    timeout "$(limit 40)" "$sanitizer" --tool $tool --error-exitcode 9 \
-      "$build/tree/jetson_test" --gtest_filter='*SmallCase*' \
-      >"$logs/$tool.log" 2>&1
-    status=$?
-    if [[ $status -eq 0 ]] && grep -q 'ERROR SUMMARY: 0 errors\|RACECHECK SUMMARY: 0 hazards' "$logs/$tool.log"; then
-      part "compute-sanitizer $tool" passed "no error" $((SECONDS - start))
-    else
-      part "compute-sanitizer $tool" failed \
-        "$(reason $status "$logs/$tool.log")" $((SECONDS - start))
-    fi
+    part "compute-sanitizer $tool" failed \
+      "$(reason $? "$logs/$tool.log")" $((SECONDS - start))
   fi
 done
 

@@ -5,8 +5,8 @@
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
 #include "fewstep/executor/block.h"
+#include "fewstep/executor/called_ops.h"
 #include "fewstep/inner_loop.h"
-#include "fewstep/ops.h"
 
 namespace fewstep {
 
@@ -25,7 +25,7 @@ template <class W, class R>
 __global__ void adapt_tasks(
     Network network, Rule rule, W theta, R phi, const Task* tasks) {
   const BlockExecutor e;
-  const AllOps ops;
+  const CalledOps ops;
   const Task& task = tasks[blockIdx.x];
   gradient(e, ops, network, theta, task.workspace, task.support, task.grad);
   RuleCall<float> call = {};
@@ -47,7 +47,7 @@ __global__ void hessian_vector_products(Network network,
                                       task.support.targets,
                                       task.support.n};
   gradient(BlockExecutor(),
-           AllOps(),
+           CalledOps(),
            network,
            DualView<W>{theta, task.direction},
            task.dual_workspace,
@@ -57,18 +57,22 @@ __global__ void hessian_vector_products(Network network,
 
 template <class R>
 __global__ void rule_vjps(const RuleVjpCall<float>* calls, R phi) {
-  AllOps().vjp(BlockExecutor(),
-               calls[blockIdx.x],
-               PlainView<float>{calls[blockIdx.x].theta_bar},
-               phi);
+  CalledOps().vjp(BlockExecutor(),
+                  calls[blockIdx.x],
+                  PlainView<float>{calls[blockIdx.x].theta_bar},
+                  phi);
 }
 
 __global__ void mean_losses(Network network,
                             PlainView<float> theta,
                             const Task* tasks) {
   const Task& task = tasks[blockIdx.x];
-  mean_loss(
-      BlockExecutor(), AllOps(), network, theta, task.workspace, task.support);
+  mean_loss(BlockExecutor(),
+            CalledOps(),
+            network,
+            theta,
+            task.workspace,
+            task.support);
 }
 
 // Parameters and rates as capsules store them, and the trainer's.

@@ -115,6 +115,7 @@ struct TestNetwork {
     }
     return list;
   }
+
   bool classes() const { return network.loss == LossOp::kSoftmaxCrossEntropy; }
 
   /// Parameters that keep activations of order one: weights uniform in
