@@ -149,7 +149,8 @@ def places(code):
     """Of each instruction, which of these it is in."""
     following = successors(code)
     calls = {i for i, (_, _, opcode, operands) in enumerate(code)
-             if opcode.split('.')[0] == 'CALL' and '__internal' not in operands}
+             if opcode.split('.')[0] == 'CALL' and '__cuda_' not in operands
+             and not TARGET.search(operands)}
     place = [ONCE] * len(code)
     inside = []
     for part in loops(following):  # Inner ones overwrite outer ones.

@@ -79,7 +79,7 @@ FEWSTEP_INLINE T* vector_at(const BlockMemory<T>& m, uint32_t index) {
 
 /// to[i] = from[i] for i in [0, n)
 template <class X, class E>
-FEWSTEP_HD void copy_values(const E& e, const X* from, uint64_t n, X* to) {
+FEWSTEP_CALLED void copy_values(const E& e, const X* from, uint64_t n, X* to) {
   // Counts of values are below 2^32: plan_session.
   e.for_each(static_cast<uint32_t>(n), [=](uint32_t i) { to[i] = from[i]; });
 }
@@ -87,7 +87,10 @@ FEWSTEP_HD void copy_values(const E& e, const X* from, uint64_t n, X* to) {
 /// Whether values[0..n) are finite: sums of v * 0, which is NaN for others. The
 /// same answer in every thread.
 template <class T, class E>
-FEWSTEP_HD bool all_finite(const E& e, const T* values, uint32_t n, T* sums) {
+FEWSTEP_CALLED bool all_finite(const E& e,
+                               const T* values,
+                               uint32_t n,
+                               T* sums) {
   const T zero = constant<T>(0.0F);
   e.for_each(kSums, [=](uint32_t j) {
     T sum = zero;

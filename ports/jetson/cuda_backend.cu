@@ -6,11 +6,13 @@
 
 #include "fewstep/executor/block.h"
 #include "fewstep/executor/called_ops.h"
+#include "fewstep/executor/gpu_tiles.h"
 
 namespace fewstep::jetson {
 namespace {
 
-// Register tiles want up to 255 registers a thread, which 256 threads have.
+// Register tiles (gpu_tiles.h) may take up to 255 registers a thread, which 256
+// threads have.
 constexpr int kThreads = 256;
 
 thread_local char message[384] = "";

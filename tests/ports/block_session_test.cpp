@@ -16,10 +16,18 @@
 #include <memory>
 #include <vector>
 
+#include "fewstep/executor/gpu_tiles.h"  // The GPU's kernels.
 #include "support/checking_executor.h"
 #include "support/session_calls.h"
 #include "support/shuffled_executor.h"
 #include "support/traced.h"
+
+namespace fewstep {
+
+template <>
+struct TileShape<Traced> : TileShape<float> {};
+
+}  // namespace fewstep
 
 namespace fewstep::testing {
 namespace {

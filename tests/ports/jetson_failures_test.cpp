@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "block_program.h"
+#include "fewstep/executor/gpu_tiles.h"  // The GPU's kernels.
 #include "fewstep/jetson.h"
 #include "support/device_case.h"
 #include "support/fake_cuda.h"
