@@ -195,6 +195,9 @@ def main():
         # Of a function in several kernels, the worst.
         if rows.get(short(name), (-1,))[0] < spills:
             rows[short(name)] = (spills, counts)
+    if not rows:
+        print('None in a loop, and no spills.')
+        return
     print('| function | once a call | between calls | in loops | innermost |')
     print('|---|---|---|---|---|')
     for name, (_, counts) in sorted(rows.items()):

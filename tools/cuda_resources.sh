@@ -71,7 +71,8 @@ awk -F'\t' '
       number("smem") " | " of " |"
   }' "$folder/whole"
 if [[ -z $nvdisasm ]] || ! command -v python3 >/dev/null; then
-  echo "cuda_resources.sh: no nvdisasm or python3: no second table" >&2
+  echo "cuda_resources.sh: no second table: nvdisasm (NVDISASM=.. or pip" \
+    "install nvidia-cuda-nvdisasm) or python3 is missing" >&2
   exit 1
 fi
 for name in "${kernels[@]}"; do
