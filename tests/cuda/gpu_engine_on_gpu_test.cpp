@@ -116,6 +116,17 @@ TEST(OnGpu, LeavesOutWhatTheCpuEngineLeavesOut) {
   expect_same_engines(s, 100);
 }
 
+// Frozen layers, learned masks, weight decay and clipping.
+TEST(OnGpu, StepOptionsEqualTheCpuEngine) {
+  for (const StepChoice& choice : kStepChoices) {
+    for (const TestRule& rule : {kTestRules[1], kTestRules[2], kTestRules[8]}) {
+      const Problem s(zoo()[6], LossOp::kSoftmaxCrossEntropy, rule, choice);
+      SCOPED_TRACE(std::string(rule.name) + " " + choice.name);
+      expect_same_engines(s, 40);
+    }
+  }
+}
+
 // Sums from GPU to GPU, where there are two.
 TEST(OnGpu, TwoGpusEqualTheCpuEngine) {
   const Problem s(zoo()[6], LossOp::kSoftmaxCrossEntropy, RuleOp::kMetaSgd, 2);
