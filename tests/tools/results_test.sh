@@ -13,7 +13,7 @@ trap 'rm -rf "$dir"' EXIT
 cd "$dir"
 
 table() {
-  "$python" "$source/tools/results/sinusoid.py" --fewstep "$fewstep" \
+  "$python" "$source/tools/results/results.py" --fewstep "$fewstep" \
     --out runs --benchmarks 5s --only reptile --tasks 20 --jobs 2 "$@"
 }
 table --iterations 3 --seeds 1 2 >table.md 2>progress
@@ -33,12 +33,12 @@ if grep -q reptile other.md; then
 fi
 
 # A run that fails is named, with what fewstep says.
-if "$python" "$source/tools/results/sinusoid.py" --fewstep "$fewstep" \
+if "$python" "$source/tools/results/results.py" --fewstep "$fewstep" \
   --out /dev/null/runs --benchmarks 5s 2>/dev/null; then
   echo "wrote below /dev/null"
   exit 1
 fi
-if FEWSTEP_DATA=/nowhere "$python" "$source/tools/results/sinusoid.py" \
+if FEWSTEP_DATA=/nowhere "$python" "$source/tools/results/results.py" \
   --fewstep "$(command -v false)" --out runs --benchmarks 5s --only reptile \
   --seeds 3 2>message; then
   echo "a failed run went unnoticed"
