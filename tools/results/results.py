@@ -88,14 +88,16 @@ def images(rate, **more):
             **{k.replace("__", "."): v for k, v in more.items()}}
 
 
-MOMENTUM = {"inner.rule": "momentum", "inner.rate_layout": "parameter",
-            "inner.beta": 0.5, "inner.learn_beta": "true"}
+LEARN = {"inner.learn_rate": "true"}
+MOMENTUM = {**LEARN, "inner.rule": "momentum",
+            "inner.rate_layout": "parameter", "inner.beta": 0.5,
+            "inner.learn_beta": "true"}
 # Adam from learned moments; at first about sgd at (1 - beta1) rate / rms.
-ADAM = {"inner.rule": "adam", "inner.rate_layout": "parameter",
+ADAM = {**LEARN, "inner.rule": "adam", "inner.rate_layout": "parameter",
         "inner.betas": "[0.5, 0.9]", "inner.eps": 1e-3,
         "inner.learn_beta": "true", "inner.learn_moments": "true"}
-RATE_NET = {"inner.rule": "rate_net"}
-LSTM = {"inner.rule": "lstm"}
+RATE_NET = {**LEARN, "inner.rule": "rate_net"}
+LSTM = {**LEARN, "inner.rule": "lstm"}
 
 SINE = [
     # preset or name, steps, settings
@@ -114,10 +116,10 @@ SINE = [
     ("maml_lslr", 5, sine(0.002, 1e-4)),
     ("maml_plus_plus", 3, sine(0.003, 3e-4)),
     ("maml_plus_plus", 5, sine(0.002, 1e-4)),
-    ("momentum", 5, sine(0.004, 1e-4, **MOMENTUM)),
+    ("momentum", 5, sine(0.006, 3e-4, **MOMENTUM)),
     ("meta_adam", 5, sine(0.01, 3e-4, **ADAM)),
     ("alfa", 1, sine(0.01, 1e-3, **RATE_NET)),
-    ("alfa", 5, sine(0.002, 1e-4, **RATE_NET)),
+    ("alfa", 5, sine(0.003, 1e-4, **RATE_NET)),
     ("meta_lstm", 1, sine(0.01, 1e-3, **LSTM)),
     ("meta_lstm", 5, sine(0.003, 1e-3, **LSTM)),
 ]
