@@ -59,9 +59,7 @@ class RandomStream {
         key0_(static_cast<uint32_t>(seed)),
         key1_(static_cast<uint32_t>(seed >> 32)) {}
 
-  FEWSTEP_HD void skip(uint64_t n) {
-    n_blocks_ = static_cast<uint32_t>(n / 4);
-  }
+  FEWSTEP_HD void skip(uint64_t n) { n_blocks_ = static_cast<uint32_t>(n / 4); }
 
   FEWSTEP_HD uint32_t bits() {
     if (n_left_ == 0) {
