@@ -80,27 +80,25 @@ def sine(rate, rule_rate=None, **more):
     settings = {"inner.rate": rate, "outer.rate": 3e-3}
     if rule_rate is not None:
         settings["outer.rule_rate"] = rule_rate
-    return {**settings, **{k.replace("__", "."): v for k, v in more.items()}}
+    return {**settings, **more}
 
 
 def images(rate, **more):
-    return {"inner.rate": rate,
-            **{k.replace("__", "."): v for k, v in more.items()}}
+    return {"inner.rate": rate, **more}
 
 
-LEARN = {"inner.learn_rate": "true"}
-MOMENTUM = {**LEARN, "inner.rule": "momentum",
-            "inner.rate_layout": "parameter", "inner.beta": 0.5,
-            "inner.learn_beta": "true"}
-# Adam from learned moments; at first about sgd at (1 - beta1) rate / rms.
-ADAM = {**LEARN, "inner.rule": "adam", "inner.rate_layout": "parameter",
-        "inner.betas": "[0.5, 0.9]", "inner.eps": 1e-3,
-        "inner.learn_beta": "true", "inner.learn_moments": "true"}
-RATE_NET = {**LEARN, "inner.rule": "rate_net"}
-LSTM = {**LEARN, "inner.rule": "lstm"}
+# Where means of gradients start, and Adam's: at first about sgd at
+# (1 - beta1) rate / rms, as rms is 1.
+MOMENTUM = {"inner.beta": 0.5}
+ADAM = {"inner.betas": "[0.5, 0.9]", "inner.eps": 1e-3}
+# CAVIA's network: four more inputs.
+CONTEXT = {"network.layers": '[{op = "context", units = 4}, '
+           '{op = "dense", units = 40}, {op = "relu"}, '
+           '{op = "dense", units = 40}, {op = "relu"}, '
+           '{op = "dense", units = 1}]'}
 
 SINE = [
-    # preset or name, steps, settings
+    # preset, steps, settings
     ("maml", 1, sine(0.01)),
     ("maml", 5, sine(0.003)),
     ("fomaml", 1, sine(0.01)),
@@ -116,12 +114,17 @@ SINE = [
     ("maml_lslr", 5, sine(0.002, 1e-4)),
     ("maml_plus_plus", 3, sine(0.003, 3e-4)),
     ("maml_plus_plus", 5, sine(0.002, 1e-4)),
-    ("momentum", 5, sine(0.006, 3e-4, **MOMENTUM)),
+    ("meta_sgd_online", 5, sine(0.002, 1e-4)),
+    ("meta_momentum", 5, sine(0.006, 3e-4, **MOMENTUM)),
     ("meta_adam", 5, sine(0.01, 3e-4, **ADAM)),
-    ("alfa", 1, sine(0.01, 1e-3, **RATE_NET)),
-    ("alfa", 5, sine(0.003, 1e-4, **RATE_NET)),
-    ("meta_lstm", 1, sine(0.01, 1e-3, **LSTM)),
-    ("meta_lstm", 5, sine(0.003, 1e-3, **LSTM)),
+    ("alfa", 1, sine(0.01, 1e-3)),
+    ("alfa", 5, sine(0.003, 1e-4)),
+    ("meta_lstm", 1, sine(0.03, 1e-3)),
+    ("meta_lstm", 5, sine(0.01, 1e-3)),
+    ("sparse_maml", 1, sine(0.01)),
+    ("sparse_maml", 5, sine(0.003)),
+    ("cavia", 1, sine(0.1, **CONTEXT)),
+    ("cavia", 5, sine(0.03, **CONTEXT)),
 ]
 
 IMAGES = [
@@ -137,8 +140,9 @@ IMAGES = [
     ("maml_lslr", 1, images(0.4)),
     ("maml_plus_plus", 3, images(0.1)),
     ("meta_adam", 1, images(0.1, **ADAM)),
-    ("alfa", 1, images(0.4, **RATE_NET)),
-    ("meta_lstm", 1, images(0.02, **LSTM)),
+    ("alfa", 1, images(0.4)),
+    ("meta_lstm", 1, images(0.02)),
+    ("sparse_maml", 1, images(0.4)),
 ]
 
 METHODS = {"loss": SINE, "accuracy": IMAGES}
@@ -216,20 +220,14 @@ class Runner:
         return self.cached(key, make)
 
 
-# Names in METHODS that `fewstep presets` knows; the others are settings alone.
-PRESETS = {"maml", "fomaml", "anil", "boil", "reptile", "meta_sgd", "maml_lslr",
-           "maml_plus_plus"}
-
-
 def rows(options):
     """(benchmark, label, steps, settings)."""
     for name in options.benchmarks:
         b = BENCHMARKS[name]
         n = {"outer.iterations": b.iterations}
         for method, steps, settings in METHODS[b.metric]:
-            preset = {"preset": method} if method in PRESETS else {}
-            yield name, method, steps, {**preset, "inner.steps": steps, **n,
-                                        **settings}
+            yield name, method, steps, {"preset": method, "inner.steps": steps,
+                                        **n, **settings}
         # A network trained on all tasks at once, which a step of rate 0 leaves
         # as it is. (Labels of an episode's classes mean nothing to it.)
         if b.metric == "loss":
