@@ -180,8 +180,8 @@ class ThreadTeam {
   const std::function<void()>* program_ = nullptr;
   std::vector<std::unique_ptr<Fiber>> fibers_;
   ucontext_t scheduler_;
-  const void* scheduler_stack_ = nullptr;
-  size_t scheduler_stack_bytes_ = 0;
+  [[maybe_unused]] const void* scheduler_stack_ = nullptr;  // For ASan.
+  [[maybe_unused]] size_t scheduler_stack_bytes_ = 0;
   uint32_t now_ = 0;  // The thread that runs.
   uint64_t n_divergences_ = 0;
   uint64_t n_barriers_ = 0;
