@@ -91,6 +91,7 @@ def images(rate, **more):
 # (1 - beta1) rate / rms, as rms is 1.
 MOMENTUM = {"inner.beta": 0.5}
 ADAM = {"inner.betas": "[0.5, 0.9]", "inner.eps": 1e-3}
+MASK = {"outer.mask_rate": 1e-3}
 # CAVIA's network: four more inputs.
 CONTEXT = {"network.layers": '[{op = "context", units = 4}, '
            '{op = "dense", units = 40}, {op = "relu"}, '
@@ -121,8 +122,8 @@ SINE = [
     ("alfa", 5, sine(0.003, 1e-4)),
     ("meta_lstm", 1, sine(0.03, 1e-3)),
     ("meta_lstm", 5, sine(0.01, 1e-3)),
-    ("sparse_maml", 1, sine(0.01)),
-    ("sparse_maml", 5, sine(0.003)),
+    ("sparse_maml", 1, sine(0.01, **MASK)),
+    ("sparse_maml", 5, sine(0.003, **MASK)),
     ("cavia", 1, sine(0.1, **CONTEXT)),
     ("cavia", 5, sine(0.03, **CONTEXT)),
 ]
