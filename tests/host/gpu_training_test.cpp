@@ -41,7 +41,10 @@ struct OuterCase {
   bool learn_beta = false;
   host::Schedule schedule = host::Schedule::kConstant;
   int64_t annealing = 0;  // Of the order and of the steps' weights.
+  size_t network = 6;     // Of zoo().
+  bool masked = false;    // By logits with an outer rate of their own.
 };
+constexpr size_t kContextNetwork = 8;
 void PrintTo(const OuterCase& c, std::ostream* os) { *os << c.name; }
 
 const OuterCase kOuterCases[] = {
@@ -91,6 +94,37 @@ const OuterCase kOuterCases[] = {
      false,
      host::Schedule::kCosine,
      3},
+    {"contexts",
+     {"meta_sgd", RuleOp::kMetaSgd},
+     OuterOptimizer::kAdam,
+     0.02,
+     0.0,
+     0.01,
+     true,
+     false,
+     host::Schedule::kConstant,
+     0,
+     kContextNetwork},
+    {"mask",
+     {"sgd", RuleOp::kSgd},
+     OuterOptimizer::kAdam,
+     0.02,
+     0.0,
+     0.01,
+     false,
+     false,
+     host::Schedule::kConstant,
+     0,
+     6,
+     true},
+    {"online",
+     {"online_meta_sgd", RuleOp::kOnlineMetaSgd, online_options()},
+     OuterOptimizer::kSgd,
+     0.0,
+     0.0,
+     0.01,
+     true,
+     true},
 };
 
 constexpr int kTasks = 5;
@@ -102,9 +136,11 @@ Recipe recipe_of(const OuterCase& c, const Problem& s) {
   r.inner.steps = static_cast<int>(s.objective.steps);
   r.inner.learn_rate = c.learn_rate;
   r.inner.learn_beta = c.learn_beta;
+  if (c.masked) r.inner.adapt = host::Adapt::kSparse;
   r.outer.optimizer = c.optimizer;
   r.outer.rate = 0.01;
   r.outer.rule_rate = c.rule_rate;
+  r.outer.mask_rate = 0.05;
   r.outer.min_rate = 0.001;
   r.outer.schedule = c.schedule;
   r.outer.clip_norm = c.clip;
@@ -115,10 +151,16 @@ Recipe recipe_of(const OuterCase& c, const Problem& s) {
   r.outer.iterations = kIterations;
   return r;
 }
+Problem problem_of(const OuterCase& c) {
+  const StepChoice choice = {
+      c.name, c.masked ? StepChoice::kSparse : StepChoice::kAll, 0.0F, 0.0F};
+  return {zoo()[c.network], LossOp::kSoftmaxCrossEntropy, c.rule, choice};
+}
+
 class OuterStepOnGpu : public ::testing::TestWithParam<OuterCase> {
  protected:
   const OuterCase c = GetParam();
-  Problem s{zoo()[6], LossOp::kSoftmaxCrossEntropy, c.rule, 2};
+  Problem s = problem_of(c);
   const Recipe recipe = recipe_of(c, s);
 };
 
@@ -178,11 +220,12 @@ INSTANTIATE_TEST_SUITE_P(Cases,
                            return std::string(i.param.name);
                          });
 
-// What the cases are for does happen in them: clipping changes the result, and
-// gains stand at both ends of their range.
+// What the cases are for does happen in them: clipping changes the result,
+// gains stand at both ends of their range, contexts stay, and logits have a
+// rate of their own.
 TEST(OuterStepOnGpu, CasesAreNotIdle) {
   const auto learned = [](const OuterCase& c) {
-    Problem s(zoo()[6], LossOp::kSoftmaxCrossEntropy, c.rule, 2);
+    const Problem s = problem_of(c);
     const Recipe recipe = recipe_of(c, s);
     const auto cpu = s.engine(1);
     const auto loop = cpu->start(recipe, first_state(s));
@@ -198,6 +241,20 @@ TEST(OuterStepOnGpu, CasesAreNotIdle) {
   const OuterState state = learned(kOuterCases[4]);
   const std::multiset<float> values(state.phi.begin(), state.phi.end());
   EXPECT_GT(values.count(host::kMinGain) + values.count(1.0F), 0U);
+
+  for (const OuterCase& c : kOuterCases) {
+    const Problem s = problem_of(c);
+    const OuterState end = learned(c);
+    for (const Layer& l : s.net.layers) {
+      if (l.op != LayerOp::kContext) continue;
+      EXPECT_TRUE(std::equal(&end.theta[l.param_offset],
+                             &end.theta[l.param_offset + l.n_weights],
+                             &s.theta[l.param_offset]));
+    }
+    if (!c.masked) continue;
+    EXPECT_EQ(end.phi[0], s.phi[0]) << "the rate is not learned";
+    EXPECT_FALSE(same_bits(end.phi, s.phi));
+  }
 }
 
 // The tasks that are left out are not in the mean; and where all are, the mean
