@@ -335,10 +335,21 @@ struct StepArrays {
     fill(&learned, kAll, -1.0F);
     fill(&moments, 2 * kAll, 0.0F);
     norm.resize(host::kNormValues);
-    step = {
-        true, 0.1F, 0.01F, 0.3F, 0.002F, 0.9F, 0.99F, 1e-8F, 0.271F, 0.0297F};
+    step = {true,
+            0.1F,
+            0.01F,
+            0.3F,
+            0.7F,
+            0.002F,
+            0.9F,
+            0.99F,
+            1e-8F,
+            0.271F,
+            0.0297F};
     a = {&step,
-         {12, 15, true, true, 0.1F},
+         {12, 15, 18, true, true, true, 0.1F},
+         nullptr,
+         0,
          kTheta,
          kAll,
          sum.data(),
