@@ -92,6 +92,7 @@ def images(rate, **more):
 MOMENTUM = {"inner.beta": 0.5}
 ADAM = {"inner.betas": "[0.5, 0.9]", "inner.eps": 1e-3}
 MASK = {"outer.mask_rate": 1e-3}
+CLIP = {"inner.clip_norm": 10}
 # CAVIA's network: four more inputs.
 CONTEXT = {"network.layers": '[{op = "context", units = 4}, '
            '{op = "dense", units = 40}, {op = "relu"}, '
@@ -115,7 +116,7 @@ SINE = [
     ("maml_lslr", 5, sine(0.002, 1e-4)),
     ("maml_plus_plus", 3, sine(0.003, 3e-4)),
     ("maml_plus_plus", 5, sine(0.002, 1e-4)),
-    ("meta_sgd_online", 5, sine(0.002, 1e-4)),
+    ("meta_sgd_online", 5, sine(0.002, 1e-4, **CLIP)),
     ("meta_momentum", 5, sine(0.006, 3e-4, **MOMENTUM)),
     ("meta_adam", 5, sine(0.01, 3e-4, **ADAM)),
     ("alfa", 1, sine(0.01, 1e-3)),
