@@ -138,6 +138,7 @@ bool read_rule(Section* section, Rule* rule, StoredArray* rates) {
   const RuleRecord& r = take_record<RuleRecord>(section);
   // Weight decay and clipping are read_options()'s.
   rule->op = static_cast<RuleOp>(r.op);
+  rule->learned_mask = false;
   rule->steps = r.steps;
   rule->options = {r.options};
   rule->n_phi = r.n_phi;
