@@ -147,6 +147,10 @@ IMAGES = [
     ("sparse_maml", 1, images(0.4)),
 ]
 
+# Where a benchmark needs other settings: frequencies besides, and some tasks
+# explode at the larger rate.
+OTHERWISE = {("freq-5s", "meta_sgd", 5): {"outer.rule_rate": 3e-5}}
+
 METHODS = {"loss": SINE, "accuracy": IMAGES}
 
 # Rates among which training from scratch chooses, on tasks of another seed.
@@ -228,8 +232,9 @@ def rows(options):
         b = BENCHMARKS[name]
         n = {"outer.iterations": b.iterations}
         for method, steps, settings in METHODS[b.metric]:
-            yield name, method, steps, {"preset": method, "inner.steps": steps,
-                                        **n, **settings}
+            yield name, method, steps, {
+                "preset": method, "inner.steps": steps, **n, **settings,
+                **OTHERWISE.get((name, method, steps), {})}
         # A network trained on all tasks at once, which a step of rate 0 leaves
         # as it is. (Labels of an episode's classes mean nothing to it.)
         if b.metric == "loss":
