@@ -147,9 +147,10 @@ IMAGES = [
     ("sparse_maml", 1, images(0.4)),
 ]
 
-# Where a benchmark needs other settings: frequencies besides, and some tasks
-# explode at the larger rate.
-OTHERWISE = {("freq-5s", "meta_sgd", 5): {"outer.rule_rate": 3e-5}}
+# Where a benchmark needs other settings: with frequencies besides some tasks
+# explode.
+OTHERWISE = {("freq-5s", "meta_sgd", 5): CLIP,
+             ("freq-5s", "meta_momentum", 5): CLIP}
 
 METHODS = {"loss": SINE, "accuracy": IMAGES}
 
