@@ -425,11 +425,17 @@ struct RawSection {
   }
 };
 
+/// A capsule's sections, in the file's order.
+using Sections = std::vector<RawSection>;
+/// Where those of a capsule with a golden episode lie: their type less one.
+constexpr size_t kNet = 0, kInit = 1, kRule = 2, kLimits = 3, kGolden = 4,
+                 kText = 5;
+
 /// The sections of a valid capsule.
-inline std::vector<RawSection> take_apart(const CapsuleBytes& file) {
+inline Sections take_apart(const CapsuleBytes& file) {
   CapsuleHeader header;
   std::memcpy(&header, file.data(), sizeof header);
-  std::vector<RawSection> sections;
+  Sections sections;
   for (uint32_t i = 0; i < header.n_sections; ++i) {
     SectionEntry e;
     std::memcpy(&e, &file[sizeof header + i * sizeof e], sizeof e);
@@ -464,7 +470,7 @@ inline void reseal(CapsuleBytes& file) {
 }
 
 /// A file of `sections` in the given order, sealed.
-inline CapsuleBytes put_together(const std::vector<RawSection>& sections) {
+inline CapsuleBytes put_together(const Sections& sections) {
   CapsuleHeader h = {};
   h.magic = kCapsuleMagic;
   h.format_version = kCapsuleVersion;
