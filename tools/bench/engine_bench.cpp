@@ -44,6 +44,7 @@
 #include "fewstep/host/network_builder.h"
 #include "fewstep/host/npz.h"
 #include "fewstep/host/optimizer.h"
+#include "fewstep/host/outer_loop.h"
 #include "fewstep/host/recipe.h"
 #include "fewstep/host/rule_values.h"
 #include "fewstep/host/task_factory.h"
@@ -125,20 +126,18 @@ class Training {
                     ? host::make_task_source(recipe)
                     : std::make_unique<RandomEpisodes>(
                           recipe, network_.network, random[0], random[1])),
-        state_(host::initial_state(recipe)),
-        d_theta_(state_.theta.size()),
-        d_phi_(state_.phi.size()) {
+        initial_(host::initial_state(recipe)) {
     source_->check(host::Split::kTrain);
-    host::Objective objective;
-    objective.steps = static_cast<uint32_t>(recipe.inner.steps);
-    objective.second_order = recipe.inner.order == 2;
-    engine_ =
-        host::make_cpu_engine({&network_.network,
-                               &rule_,
-                               objective,
-                               source_.get(),
-                               recipe.seed,
-                               static_cast<uint32_t>(recipe.run.threads)});
+    host::EngineConfig config = {};
+    config.network = &network_.network;
+    config.rule = &rule_;
+    host::scheduled_objective(recipe, 0, &config.objective);
+    config.source = source_.get();
+    config.seed = recipe.seed;
+    config.n_threads = static_cast<uint32_t>(recipe.run.threads);
+    config.dropout = static_cast<float>(recipe.outer.dropout);
+    engine_ = host::make_cpu_engine(config);
+    loop_ = engine_->start(recipe_, initial_);
   }
 
   uint32_t n_tasks() const {
@@ -165,14 +164,7 @@ class Training {
             {"multiply_adds", multiply_adds()}};
   }
 
-  void meta_step() {
-    gradient();
-    host::outer_step(recipe_.outer,
-                     host::learns_phi(recipe_.inner),
-                     d_theta_,
-                     d_phi_,
-                     &state_);
-  }
+  void meta_step() { expect_all(loop_->iterate(), loop_->iteration() - 1); }
 
   /// Seconds of `n` meta-steps.
   double time(int64_t n) {
@@ -184,30 +176,32 @@ class Training {
 
   /// The meta-gradient of `iteration` at the initial state.
   void save_gradient(const std::string& path, int64_t iteration) {
-    state_ = host::initial_state(recipe_);
-    state_.iteration = iteration;
-    gradient();
+    std::vector<float> d_theta(initial_.theta.size());
+    std::vector<float> d_phi(initial_.phi.size());
+    host::Objective objective;
+    host::scheduled_objective(recipe_, iteration, &objective);
+    engine_->set_objective(objective);
+    expect_all(engine_->meta_gradient(initial_.theta.data(),
+                                      initial_.phi.data(),
+                                      static_cast<uint64_t>(iteration),
+                                      n_tasks(),
+                                      d_theta.data(),
+                                      d_phi.data()),
+               iteration);
     host::Npz npz;
-    npz.set<float>("theta", {d_theta_.size()}, d_theta_);
-    npz.set<float>("rate", {d_phi_.size()}, d_phi_);
+    npz.set<float>("theta", {d_theta.size()}, d_theta);
+    npz.set<float>("rate", {d_phi.size()}, d_phi);
     npz.save(path);
   }
 
  private:
-  void gradient() {
-    const host::MetaStep step =
-        engine_->meta_gradient(state_.theta.data(),
-                               state_.phi.data(),
-                               static_cast<uint64_t>(state_.iteration),
-                               n_tasks(),
-                               d_theta_.data(),
-                               d_phi_.data());
+  void expect_all(const host::MetaStep& step, int64_t iteration) const {
     if (step.n_dropped == 0) return;
     throw host::Error(
         host::Exit::kNumeric,
         fmt::format("iteration {}: {} of {} tasks diverged, so this is not the "
                     "work to be timed; lower inner.rate or outer.rate",
-                    state_.iteration,
+                    iteration,
                     step.n_dropped,
                     n_tasks()));
   }
@@ -216,9 +210,9 @@ class Training {
   host::PlannedNetwork network_;
   Rule rule_;
   std::unique_ptr<host::TaskSource> source_;
-  host::OuterState state_;
-  std::vector<float> d_theta_, d_phi_;
+  host::OuterState initial_;
   std::unique_ptr<host::Engine> engine_;
+  std::unique_ptr<host::OuterLoop> loop_;
 };
 
 void serve(Training* training) {
