@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <atomic>
+#include <span>
 #include <thread>
 
 #include "fewstep/host/engine.h"
@@ -76,6 +77,7 @@ class CpuEngine : public Engine {
           phi,
           TaskRange{Split::kTrain, iteration, g * width_, n_tasks},
           &groups_[g]);
+      groups_[g].worker = w;
     });
 
     used_.clear();
@@ -84,13 +86,13 @@ class CpuEngine : public Engine {
         used_.push_back(t);
       }
     }
-    if (!mean_over_tasks(d_theta, d_phi)) {
+    if (!mean_over_tasks(n_groups, d_theta, d_phi)) {
       // A sum is not finite: because of a task, which then is left out, or
       // because it overflowed.
       const auto spoilt = [&](uint32_t t) { return !has_finite_gradient(t); };
       used_.erase(std::remove_if(used_.begin(), used_.end(), spoilt),
                   used_.end());
-      mean_over_tasks(d_theta, d_phi);
+      mean_over_tasks(n_groups, d_theta, d_phi);
     }
     MetaStep step = {};
     step.n_dropped = n_tasks - static_cast<uint32_t>(used_.size());
@@ -128,73 +130,125 @@ class CpuEngine : public Engine {
     return is_theta ? group.d_theta() : group.d_phi();
   }
 
+  // Quantities [begin, end) of d_theta or d_phi.
+  struct Chunk {
+    bool is_theta;
+    uint32_t begin, end;
+  };
+
+  // How many groups are in the sums of a chunk so far; a cache line of its own.
+  struct alignas(64) Progress {
+    std::atomic<uint32_t> n_groups;
+  };
+
+  // Chunks of d_theta, and of d_phi: few, since passing one on takes time.
+  static constexpr uint32_t kChunks = 4;
+
+  // f(chunk, its progress) for all of d_theta, then all of d_phi.
+  template <class F>
+  void for_each_chunk(const F& f) {
+    Progress* progress = progress_;
+    for (const bool is_theta : {true, false}) {
+      const uint32_t n =
+          is_theta ? config_.network->n_params : config_.rule->n_phi;
+      const uint32_t n_blocks = (n + kWidth - 1) / kWidth;
+      const uint32_t size = (n_blocks + kChunks - 1) / kChunks * kWidth;
+      for (uint32_t i = 0; i < n; i += size) {
+        f(Chunk{is_theta, i, std::min(i + size, n)}, progress++);
+      }
+    }
+  }
+
   // d[i] = sum over used tasks ascending / their number. False if one of them
   // is not finite, and then some task's value is not, or a sum overflowed.
-  bool mean_over_tasks(float* d_theta, float* d_phi) {
-    const uint32_t n_params = config_.network->n_params;
-    const uint32_t n_phi = config_.rule->n_phi;
-    // Chunks of quantities in parallel.
-    constexpr uint32_t kChunk = 2048;
-    const uint32_t n_theta_chunks = (n_params + kChunk - 1) / kChunk;
-    const uint32_t n_phi_chunks = (n_phi + kChunk - 1) / kChunk;
+  //
+  // Gradients stay in the caches of the worker that computed them: it adds its
+  // groups, chunk by chunk, each as soon as all groups before them are in the
+  // chunk's sums. While one worker is at the next chunk, another adds its
+  // groups to this one.
+  bool mean_over_tasks(uint32_t n_groups, float* d_theta, float* d_phi) {
+    for (Progress& p : progress_) p.n_groups = 0;
     std::atomic<bool> finite = true;
-    pool_.run(n_theta_chunks + n_phi_chunks, [&](uint32_t c, uint32_t) {
-      const bool is_theta = c < n_theta_chunks;
-      const uint32_t begin = (is_theta ? c : c - n_theta_chunks) * kChunk;
-      const uint32_t end =
-          std::min(begin + kChunk, is_theta ? n_params : n_phi);
-      float* const mean = is_theta ? d_theta : d_phi;
-      sum_chunk(is_theta, begin, end, mean);
-      uint32_t n_bad = 0;
-      for (uint32_t i = begin; i < end; ++i)
-        n_bad += is_finite(mean[i]) ? 0 : 1;
-      if (n_bad != 0) finite = false;
-      const float n = std::max(1.0F, static_cast<float>(used_.size()));
-      for (uint32_t i = begin; i < end; ++i) mean[i] = mean[i] / n;
+    pool_.run_on_each([&](uint32_t w) {
+      for (uint32_t g = 0; g < n_groups; ++g) {
+        if (groups_[g].worker != w) continue;
+        const uint32_t first = g;
+        while (g + 1 < n_groups && groups_[g + 1].worker == w) ++g;
+        for_each_chunk([&](const Chunk& part, Progress* progress) {
+          std::atomic<uint32_t>& done = progress->n_groups;
+          for (uint32_t n = done; n != first; n = done) {
+            wait_for_change(done, n);
+          }
+          float* const sum = part.is_theta ? d_theta : d_phi;
+          add_groups(part, first, g + 1, sum);
+          if (g + 1 == n_groups && !divide(part, sum)) finite = false;
+          done = g + 1;
+          done.notify_all();
+        });
+      }
     });
     return finite;
   }
 
-  // sum[i] = sum over used tasks ascending, i in [begin, end).
-  void sum_chunk(bool is_theta,
-                 uint32_t begin,
-                 uint32_t end,
-                 float* sum) const {
-    uint32_t i = begin;
+  // sum[i] /= the number of used tasks; false if a sum is not finite.
+  bool divide(const Chunk& part, float* sum) const {
+    const float n = std::max(1.0F, static_cast<float>(used_.size()));
+    uint32_t n_bad = 0;
+    for (uint32_t i = part.begin; i < part.end; ++i) {
+      n_bad += is_finite(sum[i]) ? 0 : 1;
+      sum[i] = sum[i] / n;
+    }
+    return n_bad == 0;
+  }
+
+  // sum[i] += used tasks of groups [first, last), ascending; group 0 starts it.
+  void add_groups(const Chunk& part,
+                  uint32_t first,
+                  uint32_t last,
+                  float* sum) const {
+    const auto used_from = [&](uint32_t group) {
+      return std::lower_bound(used_.begin(), used_.end(), group * width_);
+    };
+    const std::span<const uint32_t> tasks(used_from(first), used_from(last));
+    uint32_t i = part.begin;
+    if (first == 0) std::fill(sum + i, sum + part.end, 0.0F);
     if (width_ == kWidth) {
-      for (; i + kWidth <= end; i += kWidth) {
-        store_unaligned(sum + i, sum_of_lanes(is_theta, i));
+      for (; i + kWidth <= part.end; i += kWidth) {
+        add_lanes(tasks, part.is_theta, i, sum + i);
       }
     }
-    for (uint32_t k = i; k < end; ++k) sum[k] = 0.0F;
-    for (const uint32_t t : used_) {
+    for (const uint32_t t : tasks) {
       const float* const from =
-          values(groups_[t / width_], is_theta) + t % width_;
-      for (uint32_t k = i; k < end; ++k) {
+          values(groups_[t / width_], part.is_theta) + t % width_;
+      for (uint32_t k = i; k < part.end; ++k) {
         sum[k] = sum[k] + from[size_t{k} * width_];
       }
     }
   }
 
-  // The sums of quantities i .. i + kLanes - 1, one a lane, where groups hold a
-  // task a lane.
-  Lanes sum_of_lanes(bool is_theta, uint32_t i) const {
-    Lanes sum = broadcast(0.0F);
-    Lanes rows[kLanes];
-    uint32_t loaded = ~0U;
-    for (const uint32_t t : used_) {
-      if (t / kWidth != loaded) {
-        loaded = t / kWidth;
-        const float* const from =
-            values(groups_[loaded], is_theta) + size_t{i} * kWidth;
-        for (uint32_t k = 0; k < kWidth; ++k) {
-          rows[k] = fewstep::load(from + size_t{k} * kWidth);
-        }
-        transpose(rows);
+  // The same for the kLanes sums from quantity i on, where groups hold a task a
+  // lane.
+  void add_lanes(std::span<const uint32_t> tasks,
+                 bool is_theta,
+                 uint32_t i,
+                 float* sums) const {
+    Lanes sum = load_unaligned(sums);
+    const uint32_t* t = tasks.data();
+    const uint32_t* const end = t + tasks.size();
+    while (t != end) {
+      const uint32_t group = *t / kWidth;
+      const float* const from =
+          values(groups_[group], is_theta) + size_t{i} * kWidth;
+      Lanes rows[kLanes];
+      for (uint32_t k = 0; k < kWidth; ++k) {
+        rows[k] = fewstep::load(from + size_t{k} * kWidth);
       }
-      sum = sum + rows[t % kWidth];
+      transpose(rows);
+      for (; t != end && *t / kWidth == group; ++t) {
+        sum = sum + rows[*t % kWidth];
+      }
     }
-    return sum;
+    store_unaligned(sums, sum);
   }
 
   bool has_finite_gradient(uint32_t t) const {
@@ -216,6 +270,7 @@ class CpuEngine : public Engine {
   std::vector<std::unique_ptr<Solver>> solvers_;  // One a worker.
   std::vector<Group> groups_;
   std::vector<uint32_t> used_;  // Tasks not dropped, ascending.
+  Progress progress_[2 * kChunks];
 };
 
 }  // namespace

@@ -33,6 +33,7 @@ struct Group {
   }
   float query_loss[kLanes];
   float support_loss[kLanes];
+  uint32_t worker;  ///< Whose caches it is in.
 };
 
 /// Tasks [first, first + width()) of an iteration, as far as there are n_tasks.

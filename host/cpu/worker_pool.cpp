@@ -3,10 +3,7 @@
 #include "worker_pool.h"
 
 namespace fewstep::host {
-namespace {
 
-// Waits until *value is not `old`: a few microseconds awake, since rounds of
-// small networks are that short, then asleep.
 void wait_for_change(const std::atomic<uint32_t>& value, uint32_t old) {
   for (int i = 0; i < 500; ++i) {
     if (value.load(std::memory_order_acquire) != old) return;
@@ -16,8 +13,6 @@ void wait_for_change(const std::atomic<uint32_t>& value, uint32_t old) {
   }
   value.wait(old);
 }
-
-}  // namespace
 
 WorkerPool::WorkerPool(uint32_t n_workers) {
   for (uint32_t w = 1; w < n_workers; ++w) {
@@ -43,6 +38,10 @@ WorkerPool::~WorkerPool() {
 
 void WorkerPool::work(uint32_t worker) {
   try {
+    if (n_items_ == kEach) {
+      body_.call(body_.body, worker, worker);
+      return;
+    }
     for (;;) {
       const uint32_t item = next_.fetch_add(1);
       if (item >= n_items_) return;

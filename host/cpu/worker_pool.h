@@ -14,6 +14,10 @@
 
 namespace fewstep::host {
 
+/// Waits until `value`, whose writers notify, is not `old`: a few microseconds
+/// awake, since rounds of small networks are that short, then asleep.
+void wait_for_change(const std::atomic<uint32_t>& value, uint32_t old);
+
 class WorkerPool {
  public:
   /// `n_workers` >= 1 workers; the calling thread is worker 0.
@@ -36,12 +40,23 @@ class WorkerPool {
                 }});
   }
 
+  /// body(worker) once on every worker, at the same time: they may wait for
+  /// each other (wait_for_change), and then must not throw.
+  template <class Body>
+  void run_on_each(const Body& body) {
+    run_erased(kEach, {&body, [](const void* b, uint32_t, uint32_t worker) {
+                         (*static_cast<const Body*>(b))(worker);
+                       }});
+  }
+
  private:
   // A reference to a Body.
   struct Erased {
     const void* body;
     void (*call)(const void* body, uint32_t item, uint32_t worker);
   };
+  // In place of a number of items: one each, for the worker of its number.
+  static constexpr uint32_t kEach = 0xffffffff;
   void run_erased(uint32_t n_items, Erased body);
   void work(uint32_t worker);
 
