@@ -4,6 +4,7 @@
 
 #include <span>
 
+#include "fewstep/host/lanes.h"
 #include "fewstep/layers/layer.h"
 
 namespace fewstep::host {
@@ -15,6 +16,55 @@ float scheduled(const OuterRecipe& outer, double rate, int64_t iteration) {
   other.rate = rate;
   if (outer.rate > 0.0) other.min_rate *= rate / outer.rate;
   return scheduled_rate(other, iteration);
+}
+
+// Adds v[i]^2 to the partial sums as elements `first` + i.
+void add_squares(std::span<const float> v,
+                 uint32_t first,
+                 float (&partial)[kPartials]) {
+  const auto add = [&](size_t i, uint32_t j) {
+    partial[j] = fma(v[i], v[i], partial[j]);
+  };
+  size_t i = 0;
+  uint32_t j = first % kPartials;
+  // A whole round of the partial sums is a loop the compiler vectorizes.
+  for (; i < v.size() && j != 0; ++i, j = (j + 1) % kPartials) add(i, j);
+  for (; i + kPartials <= v.size(); i += kPartials) {
+    for (uint32_t k = 0; k < kPartials; ++k) add(i + k, k);
+  }
+  for (; i < v.size(); ++i, ++j) add(i, j);
+}
+
+// The norm of both together, its sum in the order of partial_sum (layer.h).
+float norm_of(std::span<const float> a, std::span<const float> b) {
+  float partial[kPartials] = {};
+  add_squares(a, 0, partial);
+  add_squares(b, static_cast<uint32_t>(a.size() % kPartials), partial);
+  float sum = partial[0];
+  for (uint32_t j = 1; j < kPartials; ++j) sum = sum + partial[j];
+  return sqrt(sum);
+}
+
+// adam_element() of `n` elements, kLanes at a time.
+void move_by_adam(const OuterStep& step,
+                  float rate,
+                  uint32_t n,
+                  const float* g,
+                  float* x,
+                  float* m,
+                  float* v) {
+  constexpr uint32_t kWidth = static_cast<uint32_t>(kLanes);
+  uint32_t i = 0;
+  for (; i + kWidth <= n; i += kWidth) {
+    Lanes xs = load_unaligned(x + i);
+    Lanes ms = load_unaligned(m + i);
+    Lanes vs = load_unaligned(v + i);
+    adam_element(step, rate, load_unaligned(g + i), &xs, &ms, &vs);
+    store_unaligned(x + i, xs);
+    store_unaligned(m + i, ms);
+    store_unaligned(v + i, vs);
+  }
+  for (; i < n; ++i) adam_element(step, rate, g[i], x + i, m + i, v + i);
 }
 
 }  // namespace
@@ -85,11 +135,7 @@ float outer_step(const OuterRecipe& outer,
                  uint32_t n_logits) {
   const uint32_t n_theta = static_cast<uint32_t>(d_theta.size());
   const uint32_t n_phi = learn_phi ? static_cast<uint32_t>(d_phi.size()) : 0;
-  const float norm =
-      sqrt(partial_sum<float>(n_theta + n_phi, [&](uint32_t i, float s) {
-        const float g = i < n_theta ? d_theta[i] : d_phi[i - n_theta];
-        return fma(g, g, s);
-      }));
+  const float norm = norm_of({d_theta.data(), n_theta}, {d_phi.data(), n_phi});
   const OuterStep step = next_step(outer, state);
   const float scale = clip_scale(step, norm);
   if (scale != 1.0F) {
@@ -109,16 +155,15 @@ float outer_step(const OuterRecipe& outer,
                         uint32_t begin,
                         uint32_t end,
                         std::vector<float>* values) {
-    const float* const g = gradient.data();
-    float* const x = values->data();
+    const float* const g = gradient.data() + begin;
+    float* const x = values->data() + begin;
+    const uint32_t n = end - begin;
     if (step.adam) {
-      float* const m = state->m.data() + moments;
-      float* const v = state->v.data() + moments;
-      for (uint32_t i = begin; i < end; ++i) {
-        adam_element(step, rate, g[i], x + i, m + i, v + i);
-      }
+      float* const m = state->m.data() + moments + begin;
+      float* const v = state->v.data() + moments + begin;
+      move_by_adam(step, rate, n, g, x, m, v);
     } else {
-      for (uint32_t i = begin; i < end; ++i) sgd_element(rate, g[i], x + i);
+      for (uint32_t i = 0; i < n; ++i) sgd_element(rate, g[i], x + i);
     }
   };
   move(step.rate, d_theta, 0, 0, n_theta, &state->theta);
