@@ -83,12 +83,17 @@ FEWSTEP_HD inline void descend_vjp(const E& e,
                                    uint32_t begin,
                                    uint32_t n,
                                    T* rate_bar) {
-  e.for_each(n, [&](uint32_t j) {
-    c.grad_bar[begin + j] = -(rate * c.theta_bar[begin + j]);
-  });
+  const T* const grad = c.grad + begin;
+  const T* const theta_bar = c.theta_bar + begin;
+  T* const grad_bar = c.grad_bar + begin;
+  const auto set = [=](uint32_t j) { grad_bar[j] = -(rate * theta_bar[j]); };
+  // One thread reads theta_bar once.
+  constexpr bool kOnePass = IsSame<E, SerialExecutor>::value;
+  if constexpr (!kOnePass) e.for_each(n, set);
   e.for_each(1, [&](uint32_t) {
-    *rate_bar = *rate_bar - partial_sum<T>(n, [&](uint32_t j, const T& s) {
-      return fma(c.grad[begin + j], c.theta_bar[begin + j], s);
+    *rate_bar = *rate_bar - partial_sum<T>(n, [=](uint32_t j, const T& s) {
+      if constexpr (kOnePass) set(j);
+      return fma(grad[j], theta_bar[j], s);
     });
   });
 }
