@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <atomic>
-#include <span>
+#include <bit>
 #include <thread>
 
 #include "fewstep/host/engine.h"
@@ -78,31 +78,33 @@ class CpuEngine : public Engine {
           TaskRange{Split::kTrain, iteration, g * width_, n_tasks},
           &groups_[g]);
       groups_[g].worker = w;
+      groups_[g].used = 0;
+      for (uint32_t l = 0; l < std::min(width_, n_tasks - g * width_); ++l) {
+        if (is_finite(groups_[g].query_loss[l])) groups_[g].used |= 1U << l;
+      }
     });
 
-    used_.clear();
-    for (uint32_t t = 0; t < n_tasks; ++t) {
-      if (is_finite(groups_[t / width_].query_loss[t % width_])) {
-        used_.push_back(t);
-      }
-    }
     if (!mean_over_tasks(n_groups, d_theta, d_phi)) {
       // A sum is not finite: because of a task, which then is left out, or
       // because it overflowed.
-      const auto spoilt = [&](uint32_t t) { return !has_finite_gradient(t); };
-      used_.erase(std::remove_if(used_.begin(), used_.end(), spoilt),
-                  used_.end());
+      for (uint32_t t = 0; t < n_tasks; ++t) {
+        if (!has_finite_gradient(t)) groups_[t / width_].drop(t % width_);
+      }
       mean_over_tasks(n_groups, d_theta, d_phi);
     }
     MetaStep step = {};
-    step.n_dropped = n_tasks - static_cast<uint32_t>(used_.size());
-    for (const uint32_t t : used_) {
+    for (uint32_t t = 0; t < n_tasks; ++t) {
       const Group& group = groups_[t / width_];
-      step.query_loss += static_cast<double>(group.query_loss[t % width_]);
-      step.support_loss += static_cast<double>(group.support_loss[t % width_]);
+      const uint32_t l = t % width_;
+      if (!group.uses(l)) {
+        ++step.n_dropped;
+        continue;
+      }
+      step.query_loss += static_cast<double>(group.query_loss[l]);
+      step.support_loss += static_cast<double>(group.support_loss[l]);
     }
-    if (!used_.empty()) {
-      const double n_used = static_cast<double>(used_.size());
+    if (step.n_dropped != n_tasks) {
+      const double n_used = static_cast<double>(n_tasks - step.n_dropped);
       step.query_loss /= n_used;
       step.support_loss /= n_used;
     }
@@ -167,6 +169,11 @@ class CpuEngine : public Engine {
   // chunk's sums. While one worker is at the next chunk, another adds its
   // groups to this one.
   bool mean_over_tasks(uint32_t n_groups, float* d_theta, float* d_phi) {
+    uint32_t n_used = 0;
+    for (uint32_t g = 0; g < n_groups; ++g) {
+      n_used += static_cast<uint32_t>(std::popcount(groups_[g].used));
+    }
+    const float count = std::max(1.0F, static_cast<float>(n_used));
     for (Progress& p : progress_) p.n_groups = 0;
     std::atomic<bool> finite = true;
     pool_.run_on_each([&](uint32_t w) {
@@ -181,7 +188,7 @@ class CpuEngine : public Engine {
           }
           float* const sum = part.is_theta ? d_theta : d_phi;
           add_groups(part, first, g + 1, sum);
-          if (g + 1 == n_groups && !divide(part, sum)) finite = false;
+          if (g + 1 == n_groups && !divide(part, count, sum)) finite = false;
           done = g + 1;
           done.notify_all();
         });
@@ -190,13 +197,12 @@ class CpuEngine : public Engine {
     return finite;
   }
 
-  // sum[i] /= the number of used tasks; false if a sum is not finite.
-  bool divide(const Chunk& part, float* sum) const {
-    const float n = std::max(1.0F, static_cast<float>(used_.size()));
+  // sum[i] /= count; false if a sum is not finite.
+  static bool divide(const Chunk& part, float count, float* sum) {
     uint32_t n_bad = 0;
     for (uint32_t i = part.begin; i < part.end; ++i) {
       n_bad += is_finite(sum[i]) ? 0 : 1;
-      sum[i] = sum[i] / n;
+      sum[i] = sum[i] / count;
     }
     return n_bad == 0;
   }
@@ -206,47 +212,37 @@ class CpuEngine : public Engine {
                   uint32_t first,
                   uint32_t last,
                   float* sum) const {
-    const auto used_from = [&](uint32_t group) {
-      return std::lower_bound(used_.begin(), used_.end(), group * width_);
-    };
-    const std::span<const uint32_t> tasks(used_from(first), used_from(last));
-    uint32_t i = part.begin;
-    if (first == 0) std::fill(sum + i, sum + part.end, 0.0F);
-    if (width_ == kWidth) {
-      for (; i + kWidth <= part.end; i += kWidth) {
-        add_lanes(tasks, part.is_theta, i, sum + i);
+    if (first == 0) std::fill(sum + part.begin, sum + part.end, 0.0F);
+    for (uint32_t g = first; g < last; ++g) {
+      const Group& group = groups_[g];
+      const float* const from = values(group, part.is_theta);
+      uint32_t i = part.begin;
+      if (width_ == kWidth) {
+        for (; i + kWidth <= part.end; i += kWidth) {
+          add_lanes(group, from + size_t{i} * kWidth, sum + i);
+        }
       }
-    }
-    for (const uint32_t t : tasks) {
-      const float* const from =
-          values(groups_[t / width_], part.is_theta) + t % width_;
-      for (uint32_t k = i; k < part.end; ++k) {
-        sum[k] = sum[k] + from[size_t{k} * width_];
+      for (uint32_t l = 0; l < width_; ++l) {
+        if (!group.uses(l)) continue;
+        for (uint32_t k = i; k < part.end; ++k) {
+          sum[k] = sum[k] + from[size_t{k} * width_ + l];
+        }
       }
     }
   }
 
-  // The same for the kLanes sums from quantity i on, where groups hold a task a
-  // lane.
-  void add_lanes(std::span<const uint32_t> tasks,
-                 bool is_theta,
-                 uint32_t i,
-                 float* sums) const {
+  // The same for kLanes sums, of a group that holds a task a lane.
+  static void add_lanes(const Group& group, const float* from, float* sums) {
+    Lanes rows[kLanes];
+    for (Lanes& row : rows) {
+      row = fewstep::load(from);
+      from += kWidth;
+    }
+    transpose(rows);
     Lanes sum = load_unaligned(sums);
-    const uint32_t* t = tasks.data();
-    const uint32_t* const end = t + tasks.size();
-    while (t != end) {
-      const uint32_t group = *t / kWidth;
-      const float* const from =
-          values(groups_[group], is_theta) + size_t{i} * kWidth;
-      Lanes rows[kLanes];
-      for (uint32_t k = 0; k < kWidth; ++k) {
-        rows[k] = fewstep::load(from + size_t{k} * kWidth);
-      }
-      transpose(rows);
-      for (; t != end && *t / kWidth == group; ++t) {
-        sum = sum + rows[*t % kWidth];
-      }
+    FEWSTEP_UNROLL(16)
+    for (uint32_t l = 0; l < kWidth; ++l) {
+      if (group.uses(l)) sum = sum + rows[l];
     }
     store_unaligned(sums, sum);
   }
@@ -269,7 +265,6 @@ class CpuEngine : public Engine {
   WorkerPool pool_;
   std::vector<std::unique_ptr<Solver>> solvers_;  // One a worker.
   std::vector<Group> groups_;
-  std::vector<uint32_t> used_;  // Tasks not dropped, ascending.
   Progress progress_[2 * kChunks];
 };
 

@@ -33,7 +33,11 @@ struct Group {
   }
   float query_loss[kLanes];
   float support_loss[kLanes];
+  uint32_t used;    ///< Bit t: task t is not dropped.
   uint32_t worker;  ///< Whose caches it is in.
+
+  bool uses(uint32_t t) const { return (used >> t & 1U) != 0; }
+  void drop(uint32_t t) { used &= ~(1U << t); }
 };
 
 /// Tasks [first, first + width()) of an iteration, as far as there are n_tasks.
