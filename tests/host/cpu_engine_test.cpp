@@ -195,7 +195,7 @@ TEST(CpuEngine, ChannelLayoutKnowsWhatItCannotHold) {
 }
 
 TEST(CpuEngine, SameBitsForAnyNumberOfThreads) {
-  // Over 2048 parameters: sums over tasks are made in chunks.
+  // Sums over tasks are made in chunks, each passed from worker to worker.
   const NamedSpecs wide = {
       "wide",
       {40, 1, 1},

@@ -8,8 +8,10 @@
 
 #include <cmath>
 #include <numbers>
+#include <string>
 #include <vector>
 
+#include "fewstep/layers/layer.h"
 #include "support/test_network.h"
 
 namespace fewstep::host {
@@ -116,6 +118,52 @@ TEST(Optimizer, AdamFollowsKingmaAndBa) {
   }
   EXPECT_EQ(s.theta[5], start(3).theta[5]);
   EXPECT_NEAR(static_cast<double>(s.beta1_power), std::pow(b1, 60), 1e-10);
+}
+
+// outer_step() works on several elements at a time, which an engine without
+// Lanes must not notice: lengths around a register and a round of the norm.
+TEST(Optimizer, AnyLengthGivesTheBitsOfOneElementAfterAnother) {
+  OuterRecipe r = recipe(OuterOptimizer::kAdam);
+  r.clip_norm = 0.5;
+  r.rule_rate = 0.02;
+  r.mask_rate = 0.03;
+  for (const uint32_t n_theta : {1U, 15U, 16U, 40U, 131U}) {
+    for (const uint32_t n_phi : {0U, 1U, 33U, 95U}) {
+      SCOPED_TRACE(std::to_string(n_theta) + " and " + std::to_string(n_phi));
+      const uint32_t n_logits = n_phi / 3;
+      const uint32_t n = n_theta + n_phi;
+      Uniform uniform(n);
+      OuterState s;
+      s.theta = uniform.vector(n_theta);
+      s.phi = uniform.vector(n_phi);
+      OuterState reference = s;  // For its schedule.
+      std::vector<float> x = s.theta;
+      x.insert(x.end(), s.phi.begin(), s.phi.end());
+      std::vector<float> m(n, 0.0F), v(n, 0.0F);
+      for (int k = 0; k < 2; ++k) {
+        auto d_theta = uniform.vector(n_theta);
+        auto d_phi = uniform.vector(n_phi);
+        std::vector<float> g = d_theta;
+        g.insert(g.end(), d_phi.begin(), d_phi.end());
+        const OuterStep step = next_step(r, &reference);
+        const float norm = sqrt(partial_sum<float>(
+            n, [&](uint32_t i, float sum) { return fma(g[i], g[i], sum); }));
+        const float scale = clip_scale(step, norm);
+        for (uint32_t i = 0; i < n; ++i) {
+          const float rate = i < n_theta        ? step.rate
+                             : i < n - n_logits ? step.rule_rate
+                                                : step.mask_rate;
+          adam_element(step, rate, scale * g[i], &x[i], &m[i], &v[i]);
+        }
+        EXPECT_EQ(outer_step(r, true, d_theta, d_phi, &s, n_logits), norm);
+      }
+      std::vector<float> got = s.theta;
+      got.insert(got.end(), s.phi.begin(), s.phi.end());
+      EXPECT_TRUE(same_bits(got, x));
+      EXPECT_TRUE(same_bits(s.m, m));
+      EXPECT_TRUE(same_bits(s.v, v));
+    }
+  }
 }
 
 TEST(Optimizer, AdamsFirstStepIsTheRateTimesTheSign) {
