@@ -177,17 +177,23 @@ FEWSTEP_INLINE void store_columns(const T (&sums)[kRows][kCols],
   store_sums(sums, [&](int r, int c, const T& sum) { col[c][r] = sum; });
 }
 
-/// The same with store_delta().
+/// The same with store_delta(); SIMD types, whose code may be long, do not
+/// spill.
 template <int kRows, int kCols, class T>
 FEWSTEP_INLINE void store_delta_columns(const T (&sums)[kRows][kCols],
                                         T* p,
                                         uint32_t step,
                                         uint8_t activation) {
-  spill_sums(sums, [&](int r, int c, const T& sum) {
+  const auto store = [&](int r, int c, const T& sum) {
     store_delta(p + static_cast<uint32_t>(c) * step + static_cast<uint32_t>(r),
                 activation,
                 sum);
-  });
+  };
+  if constexpr (TileShape<T>::kExactCols) {
+    store_sums(sums, store);
+  } else {
+    spill_sums(sums, store);
+  }
 }
 
 /// v[i] = *p[i]++
