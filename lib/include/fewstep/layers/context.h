@@ -37,13 +37,13 @@ struct Context {
   template <class W, class T, class E>
   static FEWSTEP_HD void weight_gradient(const E& e, const LayerCall<T>& c) {
     const uint32_t n_out = c.layer->n_out();
-    add_sums(e,
-             c.grad,
-             c.first,
-             c.out + c.layer->n_in(),
-             n_out,
-             c.layer->n_weights,
-             c.n);
+    add_sums<SumOf<W, T>>(e,
+                          c.grad,
+                          c.first,
+                          c.out + c.layer->n_in(),
+                          n_out,
+                          c.layer->n_weights,
+                          c.n);
   }
 
   /// dL_din[e][i] = dL_dout[e][i]

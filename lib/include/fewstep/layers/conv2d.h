@@ -42,7 +42,7 @@ struct Conv2d {
 
   template <class W, class T, class E>
   static FEWSTEP_HD void forward(const E& e, const LayerCall<T>& c) {
-    if constexpr (TileShape<T>::kAcrossExamples) {
+    if constexpr (SumOf<W, T>::Shape::kAcrossExamples) {
       forward_across<W>(e, c);
     } else {
       ConvRows::forward<W>(e, c);
@@ -53,22 +53,23 @@ struct Conv2d {
   /// x[i][v s + ky - p][u s + kx - p];  grad b[o] += sum of dL_dy[o][v][u]
   template <class W, class T, class E>
   static FEWSTEP_HD void weight_gradient(const E& e, const LayerCall<T>& c) {
-    if constexpr (TileShape<T>::kAcrossExamples) {
-      weight_gradient_across(e, c);
+    if constexpr (SumOf<W, T>::Shape::kAcrossExamples) {
+      weight_gradient_across<W>(e, c);
     } else {
       ConvRows::weight_gradient(e, c);
     }
+    using Sum = typename SumOf<W, T>::Type;
     const Layer& l = *c.layer;
     const uint32_t out_plane = uint32_t{l.out_h} * l.out_w;
     const uint32_t n_out = l.n_out();
     T* const g_bias = c.grad + l.n_weights;
     e.for_each(l.out_c, [&](uint32_t o) {
-      T sum = c.first ? constant<T>(0.0F) : g_bias[o];
+      Sum sum = c.first ? constant<Sum>(0.0F) : as_sum<Sum>(g_bias[o]);
       for (uint32_t ex = 0; ex < c.n; ++ex) {
         const T* const d = c.out + ex * n_out + o * out_plane;
-        for (uint32_t k = 0; k < out_plane; ++k) sum = sum + d[k];
+        for (uint32_t k = 0; k < out_plane; ++k) sum = sum + as_sum<Sum>(d[k]);
       }
-      g_bias[o] = sum;
+      put_sum(g_bias + o, sum);
     });
   }
 
@@ -77,7 +78,7 @@ struct Conv2d {
   /// A T that holds several channels reads weights packed over inputs.
   template <class W, class T, class E>
   static FEWSTEP_HD void input_gradient(const E& e, const LayerCall<T>& c) {
-    if constexpr (TileShape<T>::kAcrossExamples) {
+    if constexpr (SumOf<W, T>::Shape::kAcrossExamples) {
       input_gradient_across<W>(e, c);
     } else {
       ConvRows::input_gradient<W>(e, c);
@@ -87,9 +88,11 @@ struct Conv2d {
  private:
   template <class W, class T, class E>
   static FEWSTEP_HD void forward_across(const E& e, const LayerCall<T>& c) {
-    constexpr int kRows = TileShape<T>::kRows;
-    constexpr int kCols = TileShape<T>::kCols;
-    constexpr bool kExact = TileShape<T>::kExactCols;
+    using Sum = typename SumOf<W, T>::Type;
+    using Shape = typename SumOf<W, T>::Shape;
+    constexpr int kRows = Shape::kRows;
+    constexpr int kCols = Shape::kCols;
+    constexpr bool kExact = Shape::kExactCols;
     const Layer& l = *c.layer;
     const W w = W::from(c.weights);
     const uint32_t kernel = l.kernel;
@@ -116,9 +119,9 @@ struct Conv2d {
                             T* y) {
         constexpr int kR = decltype(rows)::value;
         constexpr int kC = decltype(cols)::value;
-        T sums[kR][kC];
+        Sum sums[kR][kC];
         init_sums(sums, [&](int r, int) {
-          return w(l.n_weights + o + static_cast<uint32_t>(r));
+          return as_sum<Sum>(w(l.n_weights + o + static_cast<uint32_t>(r)));
         });
         W wr[kR];
         const X* xq[kC];
@@ -133,25 +136,25 @@ struct Conv2d {
             const uint32_t w_at = (i * kernel + ky) * kernel;
             const uint32_t x_at = i / kPack * in_plane + (ky - ty.lo) * l.in_w;
             for (uint32_t k = 0; k < n_x; ++k) {
-              T a[kR];
-              Factor b[kC];
-              load_all(a, [&](int r) { return wr[r](w_at + k); });
-              load_all(b, [&](int q) {
-                return Packing<T>::channel(xq[q] + (x_at + k), i % kPack);
-              });
-              multiply_add(sums, a, b);
+              add_term<Factor>(
+                  sums,
+                  [&](int r) { return wr[r](w_at + k); },
+                  [&](int q) {
+                    return Packing<T>::channel(xq[q] + (x_at + k), i % kPack);
+                  });
             }
           }
         }
-        store_sums(sums, [&](int r, int q, const T& sum) {
-          y[static_cast<uint32_t>(r) * out_plane +
-            static_cast<uint32_t>(q) * n_out] = sum;
+        store_sums(sums, [&](int r, int q, const Sum& sum) {
+          put_sum(y + static_cast<uint32_t>(r) * out_plane +
+                      static_cast<uint32_t>(q) * n_out,
+                  sum);
         });
       };
 
       const uint32_t n_groups = (c.n + kCols - 1U) / kCols;
       const uint32_t n_row_tiles = (l.out_c + kRows - 1U) / kRows;
-      constexpr bool kByPosition = TileShape<T>::kByPosition;
+      constexpr bool kByPosition = Shape::kByPosition;
       const uint32_t n_row_items = n_row_tiles * l.out_h;
       const uint32_t per_row = kByPosition ? l.out_w : 1U;
       e.for_each(n_groups, n_row_items * per_row, [&](uint32_t g, uint32_t k) {
@@ -187,13 +190,15 @@ struct Conv2d {
     });
   }
 
-  template <class T, class E>
+  template <class W, class T, class E>
   static FEWSTEP_HD void weight_gradient_across(const E& e,
                                                 const LayerCall<T>& c) {
-    constexpr int kRows = TileShape<T>::kRows;
+    using Sum = typename SumOf<W, T>::Type;
+    using Shape = typename SumOf<W, T>::Shape;
+    constexpr int kRows = Shape::kRows;
     // Columns are input channels here: within one T where it holds several.
-    constexpr int kCols = TileShape<T>::kChannelCols;
-    constexpr bool kExact = TileShape<T>::kExactCols;
+    constexpr int kCols = Shape::kChannelCols;
+    constexpr bool kExact = Shape::kExactCols;
     const Layer& l = *c.layer;
     const uint32_t kernel = l.kernel;
     const uint32_t n_out = l.n_out();
@@ -235,11 +240,11 @@ struct Conv2d {
         if (u1 > l.out_w) u1 = l.out_w;
         T* const g = c.grad + o * n_taps + i * window + tap;
         const bool from_zero = first && ex0 == 0;
-        T sums[kR][kC];
+        Sum sums[kR][kC];
         init_sums(sums, [&](int r, int q) {
-          return from_zero ? constant<T>(0.0F)
-                           : g[static_cast<uint32_t>(r) * n_taps +
-                               static_cast<uint32_t>(q) * window];
+          return from_zero ? constant<Sum>(0.0F)
+                           : as_sum<Sum>(g[static_cast<uint32_t>(r) * n_taps +
+                                           static_cast<uint32_t>(q) * window]);
         });
         for (uint32_t ex = ex0; ex < ex1; ++ex) {
           for (uint32_t v = v0; v < v1; ++v) {
@@ -248,28 +253,28 @@ struct Conv2d {
             const X* x = in + ex * n_in + i / kPack * in_plane +
                          (v * s + ky - p) * l.in_w + u0 * s + kx - p;
             for (uint32_t u = u0; u < u1; ++u, ++d, x += s) {
-              T a[kR];
-              Factor b[kC];
-              load_all(a, [&](int r) {
-                return d[static_cast<uint32_t>(r) * out_plane];
-              });
-              load_all(b, [&](int q) {
-                const uint32_t n = static_cast<uint32_t>(q);
-                return Packing<T>::channel(x + n / kPack * in_plane,
-                                           i % kPack + n % kPack);
-              });
-              multiply_add(sums, a, b);
+              add_term<Factor>(
+                  sums,
+                  [&](int r) {
+                    return d[static_cast<uint32_t>(r) * out_plane];
+                  },
+                  [&](int q) {
+                    const uint32_t n = static_cast<uint32_t>(q);
+                    return Packing<T>::channel(x + n / kPack * in_plane,
+                                               i % kPack + n % kPack);
+                  });
             }
           }
         }
-        store_sums(sums, [&](int r, int q, const T& sum) {
-          g[static_cast<uint32_t>(r) * n_taps +
-            static_cast<uint32_t>(q) * window] = sum;
+        store_sums(sums, [&](int r, int q, const Sum& sum) {
+          put_sum(g + static_cast<uint32_t>(r) * n_taps +
+                      static_cast<uint32_t>(q) * window,
+                  sum);
         });
       };
       // Every tile reads all of dL_dout: examples go by chunks that stay in the
       // cache, and the sums wait in `grad`.
-      constexpr uint32_t kChunk = TileShape<T>::kChunkValues;
+      constexpr uint32_t kChunk = Shape::kChunkValues;
       const uint32_t chunk = kChunk == 0 || n_out * c.n <= kChunk
                                  ? c.n
                                  : (kChunk + n_out - 1) / n_out;
@@ -297,9 +302,11 @@ struct Conv2d {
   template <class W, class T, class E>
   static FEWSTEP_HD void input_gradient_across(const E& e,
                                                const LayerCall<T>& c) {
-    constexpr int kRows = TileShape<T>::kRows;
-    constexpr int kCols = TileShape<T>::kCols;
-    constexpr bool kExact = TileShape<T>::kExactCols;
+    using Sum = typename SumOf<W, T>::Type;
+    using Shape = typename SumOf<W, T>::Shape;
+    constexpr int kRows = Shape::kRows;
+    constexpr int kCols = Shape::kCols;
+    constexpr bool kExact = Shape::kExactCols;
     const Layer& l = *c.layer;
     const W w = W::from(c.weights);
     const uint32_t kernel = l.kernel;
@@ -324,8 +331,8 @@ struct Conv2d {
                           T* x) {
       constexpr int kR = decltype(rows)::value;
       constexpr int kC = decltype(cols)::value;
-      T sums[kR][kC];
-      init_sums(sums, [](int, int) { return constant<T>(0.0F); });
+      Sum sums[kR][kC];
+      init_sums(sums, [](int, int) { return constant<Sum>(0.0F); });
       W wr[kR];
       const T* dq[kC];
       load_all(wr, [&](int r) {
@@ -338,18 +345,17 @@ struct Conv2d {
           const uint32_t w_at = o * n_taps + ky * kernel;
           uint32_t at = row;
           for (uint32_t kx = tx.lo; kx < tx.hi; kx += stride, --at) {
-            T a[kR];
-            T b[kC];
-            load_all(a, [&](int r) { return wr[r](w_at + kx); });
-            load_all(b, [&](int q) {
-              return Packing<T>::channel(dq[q] + static_cast<int32_t>(at),
-                                         o % kPack);
-            });
-            multiply_add(sums, a, b);
+            add_term<T>(
+                sums,
+                [&](int r) { return wr[r](w_at + kx); },
+                [&](int q) {
+                  return Packing<T>::channel(dq[q] + static_cast<int32_t>(at),
+                                             o % kPack);
+                });
           }
         }
       }
-      spill_sums(sums, [&](int r, int q, const T& sum) {
+      spill_sums(sums, [&](int r, int q, const Sum& sum) {
         store_delta(x + static_cast<uint32_t>(r) * in_plane +
                         static_cast<uint32_t>(q) * n_in,
                     activation,
@@ -359,7 +365,7 @@ struct Conv2d {
 
     const uint32_t n_groups = (c.n + kCols - 1U) / kCols;
     const uint32_t n_row_tiles = (l.in_c + kRows - 1U) / kRows;
-    constexpr bool kByPosition = TileShape<T>::kByPosition;
+    constexpr bool kByPosition = Shape::kByPosition;
     const uint32_t n_row_items = n_row_tiles * l.in_h;
     const uint32_t per_row = kByPosition ? l.in_w : 1U;
     e.for_each(n_groups, n_row_items * per_row, [&](uint32_t g, uint32_t k) {

@@ -15,7 +15,8 @@ struct Dense {
   /// out[e][o] = b[o] + sum_i W[o][i] in[e][i]
   template <class W, class T, class E>
   static FEWSTEP_HD void forward(const E& e, const LayerCall<T>& c) {
-    using S = TileShape<T>;
+    using Sum = typename SumOf<W, T>::Type;
+    using S = typename SumOf<W, T>::Shape;
     const W w = W::from(c.weights);
     const W bias = w.at(c.layer->n_weights);
     const uint32_t n_in = c.layer->n_in();
@@ -24,7 +25,7 @@ struct Dense {
     with_input(c, [&](const auto* in) FEWSTEP_INLINE_LAMBDA {
       for_each_tile<S::kRows, S::kCols, S::kExactCols>(
           e, n_out, c.n, [=](auto rows, auto cols, uint32_t o, uint32_t ex) {
-            T sums[decltype(rows)::value][decltype(cols)::value];
+            Sum sums[decltype(rows)::value][decltype(cols)::value];
             start_columns(sums, bias.at(o));
             multiply_rows(
                 sums, w.at(o * n_in), n_in, in + ex * n_in, n_in, n_in);
@@ -40,17 +41,18 @@ struct Dense {
     const uint32_t n_out = c.layer->out_c;
     const T* const dL_dout = c.out;
     with_input(c, [&](const auto* in) FEWSTEP_INLINE_LAMBDA {
-      add_products(
+      add_products<SumOf<W, T>>(
           e, c.grad, c.first, dL_dout, n_out, n_out, in, n_in, n_in, c.n);
     });
-    add_sums(
+    add_sums<SumOf<W, T>>(
         e, c.grad + c.layer->n_weights, c.first, dL_dout, n_out, n_out, c.n);
   }
 
   /// dL_din[e][i] = sum_o W[o][i] dL_dout[e][o]
   template <class W, class T, class E>
   static FEWSTEP_HD void input_gradient(const E& e, const LayerCall<T>& c) {
-    using S = TileShape<T>;
+    using Sum = typename SumOf<W, T>::Type;
+    using S = typename SumOf<W, T>::Shape;
     const W w = W::from(c.weights);
     const uint32_t n_in = c.layer->n_in();
     const uint32_t n_out = c.layer->out_c;
@@ -59,7 +61,7 @@ struct Dense {
     T* const in = c.in;
     for_each_tile<S::kRows, S::kCols, S::kExactCols>(
         e, n_in, c.n, [=](auto rows, auto cols, uint32_t i, uint32_t ex) {
-          T sums[decltype(rows)::value][decltype(cols)::value];
+          Sum sums[decltype(rows)::value][decltype(cols)::value];
           clear_columns(sums);
           multiply_column_by_rows(
               sums, w.at(i), n_in, out + ex * n_out, n_out, n_out);

@@ -143,6 +143,16 @@ FEWSTEP_INLINE void store_delta(T* at, uint8_t activation, T delta) {
   *at = delta;
 }
 
+/// The same of a delta's tangent, written beside what is there; not for tanh,
+/// whose derivative takes the delta's value, too.
+template <class T>
+FEWSTEP_INLINE void store_delta(Dual<T>* at, uint8_t activation, T tangent) {
+  if (activation == static_cast<uint8_t>(LayerOp::kRelu)) {
+    tangent = relu_delta(at->value, tangent);
+  }
+  at->tangent = tangent;
+}
+
 /// Number of partial sums of a normalization sum, on every engine.
 constexpr uint32_t kPartials = 32;
 

@@ -10,54 +10,10 @@
 #define FEWSTEP_LAYERS_TILE_H_
 
 #include "fewstep/layers/layer.h"
+#include "fewstep/layers/tile_shape.h"
 #include "fewstep/numerics/cortex_m.h"
 
 namespace fewstep {
-
-/// Tile size by number type. Sixteen accumulators fit Cortex-M4F's 32
-/// single-precision registers; types with other register files specialize it.
-///
-/// kExactCols: what is left of the columns is a tile of its own width, not
-/// strips of one; faster, and kCols times the code.
-/// kChunkValues: values of dL_dout that a weight gradient takes in one pass; 0:
-/// all of the tile's examples.
-/// kAcrossExamples: what shares a convolution's tile is the same position of
-/// several examples; else neighbours in one (conv2d_rows.h).
-/// kByPosition: an item of such a convolution is one position, not a row of
-/// them: for executors with more threads than rows (executor/gpu_tiles.h).
-template <class T>
-struct TileShape {
-  static constexpr int kRows = 4;
-  static constexpr int kCols = 4;
-  static constexpr int kChannelCols = 4;  ///< Where columns are channels.
-  static constexpr bool kExactCols = false;
-  static constexpr uint32_t kChunkValues = 0;
-  static constexpr bool kAcrossExamples = false;
-  static constexpr bool kByPosition = false;
-};
-template <class T>
-struct TileShape<Dual<T>> {
-  static constexpr int kRows = 2;
-  static constexpr int kCols = 2;
-  static constexpr int kChannelCols = 2;
-  static constexpr bool kExactCols = false;
-  static constexpr uint32_t kChunkValues = 0;
-  static constexpr bool kAcrossExamples = true;
-  static constexpr bool kByPosition = false;
-};
-
-/// What TileShape of a SIMD type derives from: whole tiles whatever the number
-/// of columns, across examples.
-template <int rows, int cols, int channel_cols, uint32_t chunk_values>
-struct SimdTileShape {
-  static constexpr int kRows = rows;
-  static constexpr int kCols = cols;
-  static constexpr int kChannelCols = channel_cols;
-  static constexpr bool kExactCols = true;
-  static constexpr uint32_t kChunkValues = chunk_values;
-  static constexpr bool kAcrossExamples = true;
-  static constexpr bool kByPosition = false;
-};
 
 /// p, of which the compiler is to know nothing: it then addresses p[0], p[1],
 /// .. from one register instead of computing each address.
@@ -86,6 +42,48 @@ template <int n, class T, class Load>
 FEWSTEP_INLINE void load_all(T (&v)[n], const Load& load) {
   FEWSTEP_UNROLL(8)
   for (int i = 0; i < n; ++i) v[i] = load(i);
+}
+
+/// sums[r][c] = fma(a[r], b(c), sums[r][c]), b read column by column.
+template <int kRows, int kCols, class T, class B>
+FEWSTEP_INLINE void multiply_add_columns(T (&sums)[kRows][kCols],
+                                         const T (&a)[kRows],
+                                         const B& b) {
+  FEWSTEP_UNROLL(8)
+  for (int c = 0; c < kCols; ++c) {
+    const T bc = b(c);
+    FEWSTEP_UNROLL(8)
+    for (int r = 0; r < kRows; ++r) sums[r][c] = fma(a[r], bc, sums[r][c]);
+  }
+}
+
+/// One term of every sum: sums[r][c] = fma(a(r), b(c), sums[r][c]), or its
+/// tangent where a gives dual numbers of Sums:
+///
+///   fma(a.value, b.tangent, fma(a.tangent, b.value, sums[r][c]))
+///
+/// the inner multiply-adds of the whole tile first, so that only half of the
+/// factors take registers at a time. B is b's type; one without tangents has
+/// but the inner ones.
+template <class B, int kRows, int kCols, class Sum, class LoadA, class LoadB>
+FEWSTEP_INLINE void add_term(Sum (&sums)[kRows][kCols],
+                             const LoadA& a,
+                             const LoadB& b) {
+  Sum va[kRows];
+  if constexpr (!IsSame<decltype(a(0)), Dual<Sum>>::value) {
+    B vb[kCols];
+    load_all(va, a);
+    load_all(vb, b);
+    multiply_add(sums, va, vb);
+  } else if constexpr (IsSame<B, Sum>::value) {
+    load_all(va, [&](int r) { return a(r).tangent; });
+    multiply_add_columns(sums, va, b);
+  } else {
+    load_all(va, [&](int r) { return a(r).tangent; });
+    multiply_add_columns(sums, va, [&](int c) { return b(c).value; });
+    load_all(va, [&](int r) { return a(r).value; });
+    multiply_add_columns(sums, va, [&](int c) { return b(c).tangent; });
+  }
 }
 
 /// sums[r][c] = init(r, c)
@@ -133,20 +131,22 @@ FEWSTEP_INLINE void spill_sums(const T (&sums)[kRows][kCols],
 }
 
 /// sums[r][c] = p[r * step + c]
-template <int kRows, int kCols, class T>
-FEWSTEP_INLINE void load_rows(T (&sums)[kRows][kCols],
+template <int kRows, int kCols, class Sum, class T>
+FEWSTEP_INLINE void load_rows(Sum (&sums)[kRows][kCols],
                               const T* p,
                               uint32_t step) {
   const T* row[kRows];
   load_all(row,
            [&](int r) { return opaque(p + static_cast<uint32_t>(r) * step); });
-  init_sums(sums, [&](int r, int c) { return row[r][c]; });
+  init_sums(sums, [&](int r, int c) { return as_sum<Sum>(row[r][c]); });
 }
 
 /// sums[r][c] = view(r)
-template <int kRows, int kCols, class T, class V>
-FEWSTEP_INLINE void start_columns(T (&sums)[kRows][kCols], const V& view) {
-  init_sums(sums, [&](int r, int) { return view(static_cast<uint32_t>(r)); });
+template <int kRows, int kCols, class Sum, class V>
+FEWSTEP_INLINE void start_columns(Sum (&sums)[kRows][kCols], const V& view) {
+  init_sums(sums, [&](int r, int) {
+    return as_sum<Sum>(view(static_cast<uint32_t>(r)));
+  });
 }
 
 /// sums[r][c] = +0, for store_columns().
@@ -156,35 +156,37 @@ FEWSTEP_INLINE void clear_columns(T (&sums)[kRows][kCols]) {
 }
 
 /// p[r * step + c] = sums[r][c]
-template <int kRows, int kCols, class T>
-FEWSTEP_INLINE void store_rows(const T (&sums)[kRows][kCols],
+template <int kRows, int kCols, class Sum, class T>
+FEWSTEP_INLINE void store_rows(const Sum (&sums)[kRows][kCols],
                                T* p,
                                uint32_t step) {
   T* row[kRows];
   load_all(row,
            [&](int r) { return opaque(p + static_cast<uint32_t>(r) * step); });
-  store_sums(sums, [&](int r, int c, const T& sum) { row[r][c] = sum; });
+  store_sums(sums,
+             [&](int r, int c, const Sum& sum) { put_sum(&row[r][c], sum); });
 }
 
 /// p[c * step + r] = sums[r][c]
-template <int kRows, int kCols, class T>
-FEWSTEP_INLINE void store_columns(const T (&sums)[kRows][kCols],
+template <int kRows, int kCols, class Sum, class T>
+FEWSTEP_INLINE void store_columns(const Sum (&sums)[kRows][kCols],
                                   T* p,
                                   uint32_t step) {
   T* col[kCols];
   load_all(col,
            [&](int c) { return opaque(p + static_cast<uint32_t>(c) * step); });
-  store_sums(sums, [&](int r, int c, const T& sum) { col[c][r] = sum; });
+  store_sums(sums,
+             [&](int r, int c, const Sum& sum) { put_sum(&col[c][r], sum); });
 }
 
 /// The same with store_delta(); SIMD types, whose code may be long, do not
 /// spill.
-template <int kRows, int kCols, class T>
-FEWSTEP_INLINE void store_delta_columns(const T (&sums)[kRows][kCols],
+template <int kRows, int kCols, class Sum, class T>
+FEWSTEP_INLINE void store_delta_columns(const Sum (&sums)[kRows][kCols],
                                         T* p,
                                         uint32_t step,
                                         uint8_t activation) {
-  const auto store = [&](int r, int c, const T& sum) {
+  const auto store = [&](int r, int c, const Sum& sum) {
     store_delta(p + static_cast<uint32_t>(c) * step + static_cast<uint32_t>(r),
                 activation,
                 sum);
@@ -264,44 +266,38 @@ FEWSTEP_INLINE void store_delta_fours(
 // which way of a matrix is contiguous.
 
 /// sums[r][c] += sum over k of a(r * a_step + k) b[c * b_step + k]
-template <int kRows, int kCols, class T, class A, class B>
-FEWSTEP_INLINE void multiply_rows(T (&sums)[kRows][kCols],
+template <int kRows, int kCols, class Sum, class A, class B>
+FEWSTEP_INLINE void multiply_rows(Sum (&sums)[kRows][kCols],
                                   const A& a,
                                   uint32_t a_step,
                                   const B* b,
                                   uint32_t b_step,
                                   uint32_t n) {
   for (uint32_t k = 0; k < n; ++k) {
-    T va[kRows];
-    B vb[kCols];
-    load_all(va,
-             [&](int r) { return a(static_cast<uint32_t>(r) * a_step + k); });
-    load_all(vb,
-             [&](int c) { return b[static_cast<uint32_t>(c) * b_step + k]; });
-    multiply_add(sums, va, vb);
+    add_term<B>(
+        sums,
+        [&](int r) { return a(static_cast<uint32_t>(r) * a_step + k); },
+        [&](int c) { return b[static_cast<uint32_t>(c) * b_step + k]; });
   }
 }
 
 /// sums[r][c] += sum over k of a[k * a_step + r] b[k * b_step + c]
-template <int kRows, int kCols, class T, class B>
-FEWSTEP_INLINE void multiply_columns(T (&sums)[kRows][kCols],
+template <int kRows, int kCols, class Sum, class T, class B>
+FEWSTEP_INLINE void multiply_columns(Sum (&sums)[kRows][kCols],
                                      const T* a,
                                      uint32_t a_step,
                                      const B* b,
                                      uint32_t b_step,
                                      uint32_t n) {
   for (uint32_t k = 0; k < n; ++k, a += a_step, b += b_step) {
-    T va[kRows];
-    B vb[kCols];
-    load_all(va, [&](int r) { return a[r]; });
-    load_all(vb, [&](int c) { return b[c]; });
-    multiply_add(sums, va, vb);
+    add_term<B>(
+        sums, [&](int r) { return a[r]; }, [&](int c) { return b[c]; });
   }
 }
 
 /// sums[r][c] += sum over k of a(k * a_step + r) b[c * b_step + k]
-template <int kRows, int kCols, class T, class A, class B>
-FEWSTEP_INLINE void multiply_column_by_rows(T (&sums)[kRows][kCols],
+template <int kRows, int kCols, class Sum, class A, class B>
+FEWSTEP_INLINE void multiply_column_by_rows(Sum (&sums)[kRows][kCols],
                                             const A& a,
                                             uint32_t a_step,
                                             const B* b,
@@ -309,12 +305,10 @@ FEWSTEP_INLINE void multiply_column_by_rows(T (&sums)[kRows][kCols],
                                             uint32_t n) {
   for (uint32_t k = 0; k < n; ++k) {
     const A ak = a.at(k * a_step);
-    T va[kRows];
-    B vb[kCols];
-    load_all(va, [&](int r) { return ak(static_cast<uint32_t>(r)); });
-    load_all(vb,
-             [&](int c) { return b[static_cast<uint32_t>(c) * b_step + k]; });
-    multiply_add(sums, va, vb);
+    add_term<B>(
+        sums,
+        [&](int r) { return ak(static_cast<uint32_t>(r)); },
+        [&](int c) { return b[static_cast<uint32_t>(c) * b_step + k]; });
   }
 }
 
@@ -387,8 +381,8 @@ FEWSTEP_INLINE void for_each_tile(const E& e,
 }
 
 /// g[r * n_cols + c] += sum over k of a[k * a_step + r] b[k * b_step + c];
-/// `first`: the sums start at +0 and g is only written.
-template <class E, class T, class B>
+/// `first`: the sums start at +0 and g is only written. Sums: a SumOf.
+template <class Sums, class E, class T, class B>
 FEWSTEP_INLINE void add_products(const E& e,
                                  T* g,
                                  bool first,
@@ -399,13 +393,14 @@ FEWSTEP_INLINE void add_products(const E& e,
                                  uint32_t b_step,
                                  uint32_t n_cols,
                                  uint32_t n) {
-  using Shape = TileShape<T>;
+  using Sum = typename Sums::Type;
+  using Shape = typename Sums::Shape;
   for_each_tile<Shape::kRows, Shape::kCols, Shape::kExactCols>(
       e, n_rows, n_cols, [=](auto rows, auto cols, uint32_t row, uint32_t col) {
-        T sums[decltype(rows)::value][decltype(cols)::value];
+        Sum sums[decltype(rows)::value][decltype(cols)::value];
         T* const at = g + row * n_cols + col;
         if (first) {
-          init_sums(sums, [](int, int) { return constant<T>(0.0F); });
+          init_sums(sums, [](int, int) { return constant<Sum>(0.0F); });
         } else {
           load_rows(sums, at, n_cols);
         }
@@ -415,7 +410,7 @@ FEWSTEP_INLINE void add_products(const E& e,
 }
 
 /// g[r] += sum over k of a[k * a_step + r]; `first` as above.
-template <class E, class T>
+template <class Sums, class E, class T>
 FEWSTEP_INLINE void add_sums(const E& e,
                              T* g,
                              bool first,
@@ -424,9 +419,12 @@ FEWSTEP_INLINE void add_sums(const E& e,
                              uint32_t n_rows,
                              uint32_t n) {
   e.for_each(n_rows, [&](uint32_t r) {
-    T sum = first ? constant<T>(0.0F) : g[r];
-    for (uint32_t k = 0; k < n; ++k) sum = sum + a[k * a_step + r];
-    g[r] = sum;
+    using Sum = typename Sums::Type;
+    Sum sum = first ? constant<Sum>(0.0F) : as_sum<Sum>(g[r]);
+    for (uint32_t k = 0; k < n; ++k) {
+      sum = sum + as_sum<Sum>(a[k * a_step + r]);
+    }
+    put_sum(g + r, sum);
   });
 }
 

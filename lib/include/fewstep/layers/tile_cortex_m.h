@@ -293,6 +293,7 @@ __attribute__((noinline)) inline void add_products_of(float* g,
   if (cols != n_cols) cover<1, 1>(body, 0, n_rows, cols, n_cols);
 }
 
+template <class Sums>
 FEWSTEP_INLINE void add_products(const SerialExecutor&,
                                  float* g,
                                  bool first,
@@ -311,6 +312,7 @@ FEWSTEP_INLINE void add_products(const SerialExecutor&,
 }
 
 /// sum + a = fma(1, a, sum), bit for bit.
+template <class Sums>
 FEWSTEP_INLINE void add_sums(const SerialExecutor&,
                              float* g,
                              bool first,
