@@ -16,6 +16,7 @@
 #include "channels.h"
 #include "fewstep/executor/serial.h"
 #include "fewstep/inner_loop.h"
+#include "tape.h"
 
 namespace fewstep {
 template <class T>
@@ -34,8 +35,10 @@ class ChannelRunner {
                                   PlainView<Channels>,
                                   DualView<PlainView<Channels>>>;
 
-  /// `tile` examples at a time.
-  ChannelRunner(const ChannelNetwork& network, uint32_t tile);
+  /// `tile` examples at a time; gradients are recorded on `tape`, or replayed.
+  ChannelRunner(const ChannelNetwork& network,
+                uint32_t tile,
+                Tape<Channels>* tape);
 
   /// grad [P] and *loss of `batch` at theta (Dual: and `tangent`).
   void gradient(const float* theta,
@@ -58,6 +61,7 @@ class ChannelRunner {
   }
 
   const ChannelNetwork* channel_network_;
+  Tape<Channels>* tape_;
   Network network_;
   uint32_t tile_;
   uint32_t n_out_;  // Outputs of the network, not runs of them.
@@ -78,8 +82,13 @@ class ChannelOps {
   /// @param support_tile  The same of a support set, at dual numbers.
   ChannelOps(const ChannelNetwork& network,
              uint32_t tile,
-             uint32_t support_tile)
-      : runner_(network, tile), dual_(network, support_tile) {}
+             uint32_t support_tile,
+             Tape<Channels>* tape)
+      : tape_(tape),
+        runner_(network, tile, tape),
+        dual_(network, support_tile, tape) {}
+
+  void start(const BatchPass& pass, const float* x) { tape_->start(pass, x); }
 
   void gradient(const PlainView<float>& theta,
                 const Workspace<float>& ws,
@@ -124,6 +133,7 @@ class ChannelOps {
                            const PlainView<float>& theta,
                            const PlainView<float>& phi);
 
+  Tape<Channels>* tape_;
   ChannelRunner<Channels> runner_;
   ChannelRunner<Dual<Channels>> dual_;
 };

@@ -17,6 +17,15 @@ using ChannelLayers = StaticOps<
     OpList<Conv2d, BatchNorm, Relu, Tanh, MaxPool, GlobalAvgPool, Flatten>,
     OpList<>,
     OpList<>>;
+/// Of tangents alone (tape.h) there is conv2d's kernel only.
+template <class W>
+struct ChannelLayersOf {
+  using Type = ChannelLayers;
+};
+template <class View>
+struct ChannelLayersOf<TangentView<View>> {
+  using Type = StaticOps<OpList<Conv2d>, OpList<>, OpList<>>;
+};
 using ChannelLosses = StaticOps<OpList<>,
                                 OpList<SoftmaxCrossEntropy, MeanSquaredError>,
                                 OpList<>>;
@@ -48,13 +57,13 @@ struct ChannelRunner<U>::Ops {
   void forward(const SerialExecutor& e,
                LayerOp op,
                const LayerCall<U>& c) const {
-    ChannelLayers().template forward<W>(e, op, c);
+    typename ChannelLayersOf<W>::Type().template forward<W>(e, op, c);
   }
   template <class W>
   void weight_gradient(const SerialExecutor& e,
                        LayerOp op,
                        const LayerCall<U>& c) const {
-    ChannelLayers().template weight_gradient<W>(e, op, c);
+    typename ChannelLayersOf<W>::Type().template weight_gradient<W>(e, op, c);
   }
   template <class W>
   void input_gradient(const SerialExecutor& e,
@@ -67,7 +76,7 @@ struct ChannelRunner<U>::Ops {
         c.weights.tangent = r->transposed_tangent_.data() + at;
       }
     }
-    ChannelLayers().template input_gradient<W>(e, op, c);
+    typename ChannelLayersOf<W>::Type().template input_gradient<W>(e, op, c);
   }
   void loss(const SerialExecutor& e, LossOp op, const LossCall<U>& c) const {
     const uint32_t n_out = r->n_out_;
@@ -103,8 +112,11 @@ struct ChannelRunner<U>::Ops {
 };
 
 template <class U>
-ChannelRunner<U>::ChannelRunner(const ChannelNetwork& network, uint32_t tile)
+ChannelRunner<U>::ChannelRunner(const ChannelNetwork& network,
+                                uint32_t tile,
+                                Tape<Channels>* tape)
     : channel_network_(&network),
+      tape_(tape),
       network_(network.network()),
       tile_(tile),
       n_out_(network.source().n_out),
@@ -157,7 +169,7 @@ void ChannelRunner<U>::gradient(const float* theta,
   load(theta, tangent, true);
   targets_ = batch.targets;
   fewstep::gradient(SerialExecutor(),
-                    Ops{this},
+                    TapeOps<Ops, Channels>(Ops{this}, tape_),
                     network_,
                     view(),
                     workspace(),

@@ -17,13 +17,20 @@ class ChannelSolver : public Solver {
         tile_(tile_of(network,
                       std::max(shape().n_support, shape().n_query),
                       sizeof(Channels))),
+        tape_(network.network(),
+              shape().n_support,
+              config.objective.steps,
+              config.tape_bytes),
         ops_(network,
              tile_,
-             tile_of(network, shape().n_support, sizeof(Dual<Channels>))),
+             tile_of(network, shape().n_support, sizeof(Dual<Channels>)),
+             &tape_),
         out_(size_t{tile_} * shape().n_out) {}
 
   void set_objective(const Objective& objective) override {
     gradient_.set_objective(objective);
+    config_.objective.second_order = objective.second_order;
+    config_.objective.method = objective.method;
   }
 
   void meta_gradient(const float* theta,
@@ -31,6 +38,7 @@ class ChannelSolver : public Solver {
                      const TaskRange& tasks,
                      Group* group) override {
     sample(tasks);
+    tape_.use(config_.objective.has_hessian());
     gradient_.run(SerialExecutor(),
                   ops_,
                   PlainView<float>{theta},
@@ -55,6 +63,7 @@ class ChannelSolver : public Solver {
                 const TaskRange& tasks,
                 TaskScores* scores) override {
     sample(tasks);
+    tape_.use(false);
     gradient_.adapt(SerialExecutor(),
                     ops_,
                     PlainView<float>{theta},
@@ -123,6 +132,7 @@ class ChannelSolver : public Solver {
   EngineConfig config_;
   MetaGradient<float> gradient_;
   uint32_t tile_;
+  Tape<Channels> tape_;
   ChannelOps ops_;
   std::vector<float> out_;
   Episode episode_;

@@ -60,11 +60,15 @@ template <>
 struct TileShape<Channels> : SimdTileShape<4, 5, 4, 4096> {};
 template <>
 struct TileShape<Dual<Channels>> : SimdTileShape<2, 5, 4, 4096> {};
+template <>
+struct TangentTileShape<Channels> : SimdTileShape<4, 5, 4, 4096> {};
 #else  // 16 registers.
 template <>
 struct TileShape<Channels> : SimdTileShape<2, 5, 4, 4096> {};
 template <>
 struct TileShape<Dual<Channels>> : SimdTileShape<1, 5, 4, 4096> {};
+template <>
+struct TangentTileShape<Channels> : SimdTileShape<2, 5, 4, 4096> {};
 #endif
 
 }  // namespace fewstep

@@ -23,14 +23,19 @@ struct RuleVjpCall;
 
 #if defined(__AVX512F__)
 // 32 vector registers: 20 sums, 4 weights, and the input read from memory.
+// Tangents alone take the weights' values and their tangents in turn.
 template <>
 struct TileShape<Lanes> : SimdTileShape<4, 5, 5, 0> {};
 template <>
 struct TileShape<Dual<Lanes>> : SimdTileShape<2, 5, 5, 0> {};
+template <>
+struct TangentTileShape<Lanes> : SimdTileShape<4, 5, 5, 0> {};
 #else
 // 16 vector registers: 12 sums, 4 weights, and the input read from memory.
 template <>
 struct TileShape<Lanes> : SimdTileShape<4, 3, 3, 0> {};
+template <>
+struct TangentTileShape<Lanes> : SimdTileShape<2, 5, 5, 0> {};
 #endif
 
 namespace host {

@@ -6,5 +6,6 @@ namespace fewstep::host {
 
 // Hessian-vector products at later steps.
 FEWSTEP_LANE_LAYERS(Dual<Lanes>, DualView<PlainView<Lanes>>);
+FEWSTEP_LANE_LAYERS(Dual<Lanes>, TangentView<DualView<PlainView<Lanes>>>);
 
 }  // namespace fewstep::host

@@ -6,5 +6,6 @@ namespace fewstep::host {
 
 // Hessian-vector products at theta_0.
 FEWSTEP_LANE_LAYERS(Dual<Lanes>, DualView<SharedView<Lanes>>);
+FEWSTEP_LANE_LAYERS(Dual<Lanes>, TangentView<DualView<SharedView<Lanes>>>);
 
 }  // namespace fewstep::host

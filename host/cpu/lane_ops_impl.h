@@ -10,25 +10,35 @@
 
 namespace fewstep::host {
 
-using LaneLayers = StaticOps<AllLayers, OpList<>, OpList<>>;
+/// Of tangents alone (tape.h) there are kernels of dense and conv2d only.
+template <class W>
+struct LaneLayersOf {
+  using Type = StaticOps<AllLayers, OpList<>, OpList<>>;
+};
+template <class View>
+struct LaneLayersOf<TangentView<View>> {
+  using Type = StaticOps<OpList<Dense, Conv2d>, OpList<>, OpList<>>;
+};
+template <class W>
+using LaneLayers = typename LaneLayersOf<W>::Type;
 
 template <class W, class T>
 void LaneOps::forward(const SerialExecutor& e,
                       LayerOp op,
                       const LayerCall<T>& c) const {
-  LaneLayers().template forward<W>(e, op, c);
+  LaneLayers<W>().template forward<W>(e, op, c);
 }
 template <class W, class T>
 void LaneOps::weight_gradient(const SerialExecutor& e,
                               LayerOp op,
                               const LayerCall<T>& c) const {
-  LaneLayers().template weight_gradient<W>(e, op, c);
+  LaneLayers<W>().template weight_gradient<W>(e, op, c);
 }
 template <class W, class T>
 void LaneOps::input_gradient(const SerialExecutor& e,
                              LayerOp op,
                              const LayerCall<T>& c) const {
-  LaneLayers().template input_gradient<W>(e, op, c);
+  LaneLayers<W>().template input_gradient<W>(e, op, c);
 }
 
 }  // namespace fewstep::host

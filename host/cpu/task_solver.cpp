@@ -7,6 +7,7 @@
 #include "lane_batch.h"
 #include "lane_ops.h"
 #include "solver.h"
+#include "tape.h"
 
 namespace fewstep::host {
 
@@ -31,7 +32,11 @@ class TaskSolver : public Solver {
                   config.objective,
                   tile_of(shape().n_support),
                   tile_of(shape().n_query)),
-        ops_(LaneOps(),
+        tape_(*config.network,
+              shape().n_support,
+              config.objective.steps,
+              config.tape_bytes),
+        ops_(TapeOps<LaneOps, Lanes>(LaneOps(), &tape_),
              *config.network,
              config.dropout,
              std::max(shape().n_support, shape().n_query)) {
@@ -41,6 +46,8 @@ class TaskSolver : public Solver {
 
   void set_objective(const Objective& objective) override {
     gradient_.set_objective(objective);
+    config_.objective.second_order = objective.second_order;
+    config_.objective.method = objective.method;
   }
 
   void meta_gradient(const float* theta,
@@ -49,6 +56,7 @@ class TaskSolver : public Solver {
                      Group* group) override {
     load(tasks);
     drop(tasks);
+    tape_.use(config_.objective.has_hessian());
     gradient_.run(SerialExecutor(),
                   ops_,
                   SharedView<Lanes>{theta},
@@ -68,6 +76,7 @@ class TaskSolver : public Solver {
                 TaskScores* scores) override {
     load(tasks);
     ops_.draw_nothing();
+    tape_.use(false);
     gradient_.adapt(SerialExecutor(),
                     ops_,
                     SharedView<Lanes>{theta},
@@ -162,7 +171,8 @@ class TaskSolver : public Solver {
 
   EngineConfig config_;
   MetaGradient<Lanes> gradient_;
-  DropoutOps<LaneOps, Lanes> ops_;
+  Tape<Lanes> tape_;
+  DropoutOps<TapeOps<LaneOps, Lanes>, Lanes> ops_;
   std::vector<DropoutStream> streams_;
   LaneSet support_, query_;
   Episode episode_;

@@ -101,9 +101,13 @@ class DropoutOps {
     on_ = rate_ != 0.0F && !streams_.empty();
     pass_ = pass;
     x_ = x;
+    start_batch(ops_, pass, x);
   }
   /// Those that follow are not dropped.
-  void stop() { on_ = false; }
+  void stop() {
+    on_ = false;
+    if constexpr (requires { ops_.stop(); }) ops_.stop();
+  }
 
   template <class W, class E, class T>
   void forward(const E& e, LayerOp op, const LayerCall<T>& c) const {

@@ -34,6 +34,10 @@ struct EngineConfig {
   uint32_t n_threads;  ///< 0: one a core.
   /// Never changes a bit. CPU engine.
   LaneLayout layout = LaneLayout::kAuto;
+  /// Most bytes a worker may take for a tape of the support passes' values,
+  /// which Hessian-vector products then need not compute again; without room
+  /// for a whole one they do. Never changes a bit. CPU engine.
+  uint64_t tape_bytes = 64 << 20;
   /// Tasks of an iteration, as far as known: what a GPU's memory is planned
   /// for. CUDA engine.
   uint32_t n_tasks = 1;

@@ -23,6 +23,11 @@ struct Objective {
   /// w_0 .. w_K, the weight of the query loss after k steps. Empty: w_K = 1.
   std::vector<float> step_weights;
   OuterMethod method = OuterMethod::kGradient;
+
+  /// Whether Hessian-vector products are taken.
+  bool has_hessian() const {
+    return second_order && method == OuterMethod::kGradient;
+  }
 };
 
 }  // namespace fewstep::host
