@@ -223,8 +223,8 @@ host::Exit run_adapt(const Arguments& arguments) {
 
 void add_adapt(CLI::App& app, Command* run) {
   const auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand(
-      "adapt", "Adapt a capsule to given episodes, as firmware would");
+  CLI::App* command = add_command(
+      app, "adapt", "Adapt a capsule to given episodes, as firmware would");
   command->add_option("capsule", arguments->capsule, "The capsule")
       ->required()
       ->type_name("CAPSULE");

@@ -72,6 +72,12 @@ std::string explain(const CLI::App& app,
 
 }  // namespace
 
+CLI::App* add_command(CLI::App& app,
+                      const std::string& name,
+                      const std::string& description) {
+  return app.add_subcommand(name, description);
+}
+
 int run(int argc, char** argv) noexcept try {
   CLI::App app("Meta-train on a workstation, adapt on the device.", "fewstep");
   app.set_version_flag("--version",

@@ -9,6 +9,7 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <string>
 
 #include "fewstep/host/error.h"
 
@@ -17,6 +18,12 @@ namespace fewstep::cli {
 /// Does the chosen command's work. Results go to stdout, everything else to
 /// stderr; failures are host::Error.
 using Command = std::function<host::Exit()>;
+
+/// A new command of `app`. Not inline: what makes a CLI::App compiles all of
+/// CLI11, in every file that does.
+CLI::App* add_command(CLI::App& app,
+                      const std::string& name,
+                      const std::string& description);
 
 void add_train(CLI::App& app, Command* run);
 void add_eval(CLI::App& app, Command* run);

@@ -118,7 +118,7 @@ host::Exit run_eval(const Arguments& arguments) {
 void add_eval(CLI::App& app, Command* run) {
   const auto arguments = std::make_shared<Arguments>();
   CLI::App* command =
-      app.add_subcommand("eval", "Score a capsule on a recipe's test tasks");
+      add_command(app, "eval", "Score a capsule on a recipe's test tasks");
   command->add_option("capsule", arguments->capsule, "The capsule")
       ->required()
       ->type_name("CAPSULE");

@@ -257,8 +257,10 @@ host::Exit run_export(const Arguments& arguments) {
 
 void add_export(CLI::App& app, Command* run) {
   const auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand(
-      "export", "Write a capsule or an episode as a C header, or as arrays");
+  CLI::App* command =
+      add_command(app,
+                  "export",
+                  "Write a capsule or an episode as a C header, or as arrays");
   command
       ->add_option("input",
                    arguments->input,

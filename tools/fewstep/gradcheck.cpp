@@ -101,8 +101,8 @@ host::Exit run_gradcheck(const Arguments& arguments) {
 
 void add_gradcheck(CLI::App& app, Command* run) {
   const auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand(
-      "gradcheck", "Check a recipe's meta-gradient in double precision");
+  CLI::App* command = add_command(
+      app, "gradcheck", "Check a recipe's meta-gradient in double precision");
   command->add_option("recipe", arguments->recipe, "The recipe")
       ->required()
       ->type_name("RECIPE.toml");

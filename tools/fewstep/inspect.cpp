@@ -403,8 +403,8 @@ void print(const std::string& path, const host::CapsuleFile& file) {
 
 void add_inspect(CLI::App& app, Command* run) {
   const auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand(
-      "inspect", "Show a capsule's layers, size, memory and work");
+  CLI::App* command = add_command(
+      app, "inspect", "Show a capsule's layers, size, memory and work");
   command->add_option("capsule", arguments->capsule, "The capsule")
       ->required()
       ->type_name("CAPSULE");

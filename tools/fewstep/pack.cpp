@@ -70,7 +70,7 @@ host::Exit run_pack(const Arguments& arguments) {
 void add_pack(CLI::App& app, Command* run) {
   const auto arguments = std::make_shared<Arguments>();
   CLI::App* command =
-      app.add_subcommand("pack", "Write the capsule of a run once more");
+      add_command(app, "pack", "Write the capsule of a run once more");
   command->add_option("run", arguments->run_dir, "The folder of the run")
       ->required()
       ->type_name("RUN_DIR");

@@ -30,8 +30,10 @@ host::Exit run_presets() {
 }  // namespace
 
 void add_presets(CLI::App& app, Command* run) {
-  CLI::App* command = app.add_subcommand(
-      "presets", "List the published methods by name and what each one sets");
+  CLI::App* command =
+      add_command(app,
+                  "presets",
+                  "List the published methods by name and what each one sets");
   command->callback([run] { *run = [] { return run_presets(); }; });
 }
 

@@ -73,7 +73,7 @@ host::Exit run_train(const Arguments& arguments) {
 void add_train(CLI::App& app, Command* run) {
   const auto arguments = std::make_shared<Arguments>();
   CLI::App* command =
-      app.add_subcommand("train", "Meta-train a recipe and write its capsule");
+      add_command(app, "train", "Meta-train a recipe and write its capsule");
   command->add_option("recipe", arguments->recipe, "The recipe")
       ->required()
       ->type_name("RECIPE.toml");
