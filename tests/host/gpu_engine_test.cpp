@@ -14,8 +14,6 @@
 #include <utility>
 #include <vector>
 
-#include "fewstep/executor/gpu_tiles.h"  // The GPU's kernels, not the CPU's.
-#include "fewstep/executor/serial.h"
 #include "fewstep/host/error.h"
 #include "fewstep/host/optimizer.h"
 #include "support/engine_problem.h"
@@ -29,10 +27,6 @@ namespace {
 
 using host::DeviceLimits;
 using host::Split;
-
-/// A type of its own: the library holds SerialExecutor's kernels with the CPU's
-/// tiles.
-struct OneThread : SerialExecutor {};
 
 /// A GPU with this much memory beyond the reserve, and this much shared memory.
 DeviceLimits small_gpu(uint64_t bytes, uint64_t shared = 16 * 1024) {
@@ -55,7 +49,7 @@ std::unique_ptr<host::Engine> gpu_engine(const Problem& s,
   host::EngineConfig config = s.config(2);
   config.n_tasks = n_tasks;
   return host::make_gpu_engine(config, [log, &executor](uint32_t) {
-    return std::make_unique<HostDevice<E>>(log, executor);
+    return host_device(log, executor);
   });
 }
 

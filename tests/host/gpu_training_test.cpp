@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "fewstep/host/error.h"
 #include "fewstep/host/rule_values.h"
 #include "support/checking_executor.h"
 #include "support/gpu_engine_on_host.h"

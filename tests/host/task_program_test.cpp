@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "cuda_plan.h"
@@ -17,6 +18,7 @@
 #include "fewstep/ops.h"
 #include "support/checking_executor.h"
 #include "support/engine_problem.h"
+#include "support/host_device.h"
 #include "support/shuffled_executor.h"
 #include "support/thread_team.h"
 #include "support/traced.h"
@@ -131,15 +133,26 @@ class Launch {
   /// Tasks of team `team` as one thread of block `block`.
   template <class E>
   void meta_gradients(const E& e, uint32_t team, uint32_t block) {
-    const AllOps ops;
-    host::run_meta_gradients(
-        e, ops, p_, a_, {0, kTasks}, shared_[block].data(), team, n_teams_);
+    T* const shared = shared_[block].data();
+    if constexpr (std::is_same_v<E, ShuffledExecutor>) {
+      run_shuffled_meta_gradients(
+          e, p_, a_, {0, kTasks}, shared, team, n_teams_);
+    } else {
+      const AllOps ops;
+      host::run_meta_gradients(
+          e, ops, p_, a_, {0, kTasks}, shared, team, n_teams_);
+    }
   }
   template <class E>
   void evaluations(const E& e, uint32_t team, uint32_t block) {
-    const AllOps ops;
-    host::run_evaluations(
-        e, ops, p_, a_, {0, kTasks}, shared_[block].data(), team, n_teams_);
+    T* const shared = shared_[block].data();
+    if constexpr (std::is_same_v<E, ShuffledExecutor>) {
+      run_shuffled_evaluations(e, p_, a_, {0, kTasks}, shared, team, n_teams_);
+    } else {
+      const AllOps ops;
+      host::run_evaluations(
+          e, ops, p_, a_, {0, kTasks}, shared, team, n_teams_);
+    }
   }
   template <class E>
   void reduce(const E& e, const Wave& wave) {

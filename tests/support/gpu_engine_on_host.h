@@ -10,8 +10,6 @@
 
 #include <memory>
 
-#include "fewstep/executor/gpu_tiles.h"  // The GPU's kernels, not the CPU's.
-#include "fewstep/executor/serial.h"
 #include "fewstep/host/outer_loop.h"
 #include "fewstep/host/recipe.h"
 #include "gpu_engine.h"
@@ -19,11 +17,6 @@
 #include "support/host_device.h"
 
 namespace fewstep::testing {
-
-/// A type of its own: the library holds SerialExecutor's kernels with the CPU's
-/// tiles.
-struct OneThread : SerialExecutor {};
-inline constexpr OneThread kOneThread;
 
 /// A GPU with this much memory beyond the reserve.
 inline host::DeviceLimits gpu_with(uint64_t bytes) {
@@ -44,7 +37,7 @@ std::unique_ptr<host::Engine> engine_on(HostDeviceLog* log,
   config.n_tasks = n_tasks;
   config.n_gpus = n_gpus;
   return host::make_gpu_engine(config, [log, &executor](uint32_t) {
-    return std::make_unique<HostDevice<E>>(log, executor);
+    return host_device(log, executor);
   });
 }
 
