@@ -53,9 +53,11 @@ case "$case" in
     [[ ! -e $work/build/host_program ]]
     ;;
   add_subdirectory_host)
-    # Unoptimized: this compiles the host library once more.
+    # Unoptimized, and nothing for a debugger: this compiles the host library
+    # once more.
     project add_subdirectory -DFEWSTEP_SOURCE="$root" \
       -DFEWSTEP_BUILD_HOST=ON -DCMAKE_BUILD_TYPE=Debug \
+      -DCMAKE_CXX_FLAGS_DEBUG=-g0 -DCMAKE_CUDA_FLAGS_DEBUG=-Xptxas=-O0 \
       -DCMAKE_CXX_COMPILER="$cxx"
     "$work/build/device_program"
     host_program
