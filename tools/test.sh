@@ -3,8 +3,9 @@
 #
 #   N passed, N failed, N skipped
 #
-# and exits with 1 when anything failed. Builds and logs are in build/test-*;
-# one that is there already is continued.
+# of GoogleTest's cases, other tests and builds, and exits with 1 when anything
+# failed. Builds and logs are in build/test-*; one that is there already is
+# continued.
 #
 #   tools/test.sh            everything
 #   tools/test.sh LANE...    only some of: gcc firmware bits consumer cuda clang
@@ -21,6 +22,9 @@ cd "$(dirname "$0")/.."
 root=$PWD
 jobs=${FEWSTEP_JOBS:-$(nproc)}
 shared=${FEWSTEP_SHARED:-$root/../shared}
+
+# What selects cases would leave some out.
+unset "${!GTEST_@}"
 
 lanes=("$@")
 [[ $# -gt 0 ]] || lanes=(gcc firmware bits consumer cuda clang source)
@@ -61,24 +65,26 @@ build() {
   fi
 }
 
-# Why a test is skipped, where its name does not say it.
+# Why a test is skipped, where it does not say it itself.
 why() {
   case "$1" in
-    cuda/*) echo "(no nvcc)" ;;
-    gpu/* | *Gpu*) echo "(no GPU)" ;;
+    cuda/*) echo "no nvcc" ;;
+    gpu/*) echo "no GPU" ;;
   esac
 }
 
-# tests NAME FOLDER OPTION...: ctest with these options.
+# tests NAME FOLDER OPTION...: ctest with these options. Programs of GoogleTest
+# cases (tests/support/run_cases.sh) count as their cases, others as one.
 tests() {
-  local name=$1 folder=$2 start=$SECONDS results log line
+  local name=$1 folder=$2 start=$SECONDS results log line cases
   local total=0 bad=0 skips=0
   shift 2
   results=$root/$folder/$(tr -cs 'a-zA-Z0-9\n' '-' <<<"$name").xml
-  log=${results%.xml}.log
-  rm -f "$results"
-  ctest --test-dir "$folder" --no-tests=error -j "$jobs" --output-on-failure \
-    --output-junit "$results" "$@" >"$log" 2>&1 || true
+  log=${results%.xml}.log cases=${results%.xml}.cases
+  rm -rf "$results" "$cases"
+  mkdir -p "$cases"
+  FEWSTEP_CASES=$cases ctest --test-dir "$folder" --no-tests=error -j "$jobs" \
+    --output-on-failure --output-junit "$results" "$@" >"$log" 2>&1 || true
   if [[ -s $results ]]; then
     line=$(tr '\n\t' '  ' <"$results" | grep -o '<testsuite [^>]*>')
     total=$(sed 's/.* tests="\([0-9]*\)".*/\1/' <<<"$line")
@@ -89,15 +95,26 @@ tests() {
     bad=1 total=1
     tail -n 20 "$log"
   fi
+  # Each shard's own numbers in the place of the one that ctest counts for it;
+  # one that left none is counted as ctest did.
+  line=$(cat /dev/null "$cases"/* 2>/dev/null | awk -F'\t' '
+    NF == 4 {
+      n += $2 + $3 + $4 - 1
+      bad += $3 - ($3 > 0)
+      skips += $4 - ($4 > 0 && $2 + $3 == 0)
+    }
+    END { print n + 0, bad + 0, skips + 0 }') || true
+  read -r n more_bad more_skips <<<"$line"
+  total=$((total + n)) bad=$((bad + more_bad)) skips=$((skips + more_skips))
   if [[ $bad -gt 0 ]]; then
     grep -vE ' Passed +[0-9.]+ sec$|^ +Start +[0-9]+:' "$log" | tail -n 200
     note "see ${log#"$root"/}"
   fi
   if [[ $skips -gt 0 ]]; then
-    while read -r line; do note "skipped: $line $(why "$line")"; done < <(
-      sed -n 's/^ *[0-9]*\/[0-9]* Test *#[0-9]*: \(.*[^.]\) \.*\*\*\*Skipped.*/\1/p' \
-        "$log"
-    )
+    while IFS=$'\t' read -r line reason; do
+      [[ -n $reason ]] || reason=$(why "$line")
+      note "skipped: $line${reason:+ ($reason)}"
+    done < <(skipped_tests "$log" "$cases")
     # Data is here, so nothing has a reason to skip but a missing compiler or GPU.
     if [[ -d $shared/data && $name != cuda* && $name != gpu* ]]; then
       note "tests skipped although $shared/data is there: counted as failed"
@@ -105,6 +122,16 @@ tests() {
     fi
   fi
   record "$name" $((total - bad - skips)) "$bad" "$skips" $((SECONDS - start))
+}
+
+# skipped_tests LOG CASES: "NAME <tab> reason" of each.
+skipped_tests() {
+  local name
+  sed -n 's/^ *[0-9]*\/[0-9]* Test *#[0-9]*: \(.*[^.]\) \.*\*\*\*Skipped.*/\1/p' \
+    "$1" | while read -r name; do
+    [[ -e $2/${name//\//--} ]] || echo "$name"
+  done
+  sed -n 's/^\t//p' "$2"/* 2>/dev/null || true
 }
 
 bash tools/setup.sh
