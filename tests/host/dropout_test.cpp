@@ -10,6 +10,7 @@
 
 #include <cmath>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "fewstep/executor/serial.h"
@@ -29,14 +30,6 @@ using host::DropoutStream;
 using ::testing::HasSubstr;
 
 constexpr float kRate = 0.25F;
-
-NamedSpecs named(const std::string& name) {
-  for (const NamedSpecs& n : zoo()) {
-    if (n.name == name) return n;
-  }
-  ADD_FAILURE() << "no network " << name;
-  return zoo()[0];
-}
 
 std::vector<float> mask(const DropoutStream& s, uint64_t first, uint32_t n) {
   std::vector<float> m(n);
@@ -82,7 +75,7 @@ TEST(Dropout, IsOfEveryActivationBelowALayer) {
   };
   for (const Expected& e : all) {
     SCOPED_TRACE(e.network);
-    const NamedSpecs specs = named(e.network);
+    const NamedSpecs specs = zoo_network(e.network);
     const TestNetwork net(specs.input, specs.specs, LossOp::kMeanSquaredError);
     const DropoutPlan plan(net.network);
     for (size_t i = 0; i < net.layers.size(); ++i) {
@@ -153,10 +146,10 @@ class DropoutGradchecks : public ::testing::TestWithParam<size_t> {};
 
 TEST_P(DropoutGradchecks, Pass) {
   const NamedSpecs specs = zoo()[GetParam()];
-  uint32_t n_compared = 0;
-  uint32_t n_skipped = 0;
   for (const TestRule& rule : kTestRules) {
-    for (const uint32_t steps : {1U, 3U}) {
+    // At 23 a group norm is handed a set that is all but dropped, and the lstm
+    // rule gradients that 1e-5 changes by half.
+    for (const auto& [steps, seed] : {std::pair(1U, 1U), std::pair(3U, 23U)}) {
       SCOPED_TRACE(specs.name + " " + rule.name + ", steps " +
                    std::to_string(steps));
       const TestNetwork net(
@@ -168,9 +161,7 @@ TEST_P(DropoutGradchecks, Pass) {
       options.steps = steps;
       options.n_coordinates = 20;
       options.dropout = kRate;
-      // At others group_norm is handed a set that is all but dropped, whose
-      // curvature central differences cannot follow.
-      options.seed = 2;
+      options.seed = seed;
       if (steps == 3) options.step_weights = {0.0F, 0.25F, 0.25F, 0.5F};
       for (const host::GradcheckResult& r :
            host::gradcheck(net.network,
@@ -180,15 +171,12 @@ TEST_P(DropoutGradchecks, Pass) {
                            {theta.begin(), theta.end()},
                            {phi.begin(), phi.end()},
                            options)) {
-        EXPECT_LE(r.error, r.tolerance) << r.check << " of " << r.quantity;
+        EXPECT_TRUE(r.passed) << r.check << " of " << r.quantity << ": error "
+                              << r.error << ", skipped " << r.n_skipped;
         EXPECT_GT(r.n_values, 0U);
-        n_compared += r.n_values;
-        n_skipped += r.n_skipped;
       }
     }
   }
-  // Of few coordinates a run, one at a kink is over 1 %: of all runs it is not.
-  EXPECT_LE(100 * n_skipped, n_compared + n_skipped);
 }
 
 INSTANTIATE_TEST_SUITE_P(Zoo,
@@ -217,7 +205,7 @@ struct FaultyDropout : DropoutOps<AllOps, double> {
 };
 
 TEST(Dropout, EveryPassHasItsMasks) {
-  const NamedSpecs specs = named("dense");
+  const NamedSpecs specs = zoo_network("dense");
   const TestNetwork net(specs.input, specs.specs, LossOp::kMeanSquaredError);
   const Rule rule = make_rule(RuleOp::kMetaSgd, 2, net.network);
   const auto floats = net.random_theta(2);
@@ -316,7 +304,7 @@ TEST(Dropout, IsTheSameForAnyThreadsAndLanes) {
 }
 
 TEST(Dropout, IsForEveryIterationAnewAndNeverInEvaluation) {
-  const NamedSpecs specs = named("relu");
+  const NamedSpecs specs = zoo_network("relu");
   const Problem s(specs, LossOp::kMeanSquaredError, kTestRules[2], 2);
   host::EngineConfig config = s.config(1);
   const auto without = host::make_cpu_engine(config);

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 #include <random>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -332,6 +333,14 @@ inline std::vector<NamedSpecs> zoo() {
         dense(3),
         tanh_layer()}},
   };
+}
+
+/// The zoo's network of that name.
+inline NamedSpecs zoo_network(const std::string& name) {
+  for (const NamedSpecs& n : zoo()) {
+    if (n.name == name) return n;
+  }
+  throw std::logic_error("no network " + name);
 }
 
 }  // namespace fewstep::testing

@@ -40,7 +40,7 @@ struct GradcheckResult {
   double tolerance;
   uint32_t n_values;   ///< Directions or coordinates compared.
   uint32_t n_skipped;  ///< Coordinates left out: a comparison (relu, max pool)
-                       ///< came out differently at two of the points.
+                       ///< comes out differently on the two sides.
   bool passed;         ///< Also false when over 1 % were skipped.
 };
 
@@ -51,9 +51,11 @@ struct GradcheckResult {
 ///   random directions, tolerance 1e-11;
 /// - "first-order tangent": first order against the same tangent with every
 ///   g_k and loss_k held constant, tolerance 1e-11;
-/// - "differences": second order against fourth-order central differences, h =
-///   1e-5, tolerance 1e-6, coordinate by coordinate. (Second-order differences
-///   err by more than that on the rates of several steps.)
+/// - "differences": second order against fourth-order central differences,
+///   tolerance 1e-6, coordinate by coordinate. (Second-order differences err by
+///   more than that on the rates of several steps.) h = 1e-5, or as much less,
+///   down to 1e-8, as a coordinate needs: where a comparison lies between the
+///   points, or the loss bends too much for them.
 ///
 /// Of a learned mask (learned_mask.h), whose logits are apart from phi's other
 /// values, the loss is piecewise constant in the logits, and what the sweep
