@@ -16,6 +16,7 @@
 #include "fewstep/executor/serial.h"
 #include "fewstep/host/capsule_writer.h"
 #include "fewstep/host/error.h"
+#include "fewstep/host/mask_packing.h"
 #include "fewstep/host/meta_gradient.h"
 #include "lane_batch.h"
 #include "lane_ops.h"
@@ -57,16 +58,24 @@ struct Support {
   uint32_t n;
 };
 
+/// What the trainer runs: of a masked capsule all parameters and the mask's
+/// logits, where a device has only what adapts.
+Unmasked trained(const Capsule& capsule) {
+  if (capsule.network.masked != 0) return unmask(capsule);
+  return {capsule.network, capsule.rule, decode_rates(capsule)};
+}
+
 EpisodeHash hash_lane(const Capsule& capsule, int l) {
-  const Network& network = capsule.network;
+  const Unmasked as_trained = trained(capsule);
+  const Network& network = as_trained.network;
+  const std::vector<float>& phi = as_trained.phi;
   const Golden golden = golden_episode(capsule);
   const std::vector<float> theta = decode_init(capsule);
-  const std::vector<float> phi = decode_rates(capsule);
   const Support support(capsule, l);
   Objective objective;
   objective.steps = golden.steps;
   MetaGradient<Lanes> loop(
-      network, capsule.rule, objective, golden.n_support, golden.n_query);
+      network, as_trained.rule, objective, golden.n_support, golden.n_query);
   loop.adapt(SerialExecutor(),
              LaneOps(),
              SharedView<Lanes>{theta.data()},
