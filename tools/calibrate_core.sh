@@ -17,16 +17,16 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 cmake --build "$1" --target golden_capsules fit_core_table >&2
-"$1/tests/firmware/golden_capsules" "$work" >&2
+"$1/tests/firmware/golden_capsules" "$work" --calibration >&2
 cmake -S "$root/tests/firmware/image" -B "$work/cross" -G Ninja \
   --toolchain "$root/ports/cortex-m/toolchain.cmake" >&2
-cmake --build "$work/cross" --target cost >&2
+cmake --build "$work/cross" --target cost_of_all >&2
 compiler=$(arm-none-eabi-g++ -dumpfullversion)
 
-for capsule in "$work"/network_*.capsule; do
+for capsule in "$work"/*.capsule; do
   last=
   for tile in 1 2 4 8 16 32; do
-    output=$("$root/ports/cortex-m/run_qemu.sh" "$work/cross/cost.elf" \
+    output=$("$root/ports/cortex-m/run_qemu.sh" "$work/cross/cost_of_all.elf" \
       "$capsule" "$tile" 0)
     value() { sed -n "s/^$1 //p" <<<"$output"; }
     [[ $(value tile) != "${last:-}" ]] || break  # The whole set at once.

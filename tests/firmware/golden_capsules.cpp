@@ -3,12 +3,13 @@
 // each X.capsule lie the same episode as X.npz, for `fewstep adapt`, and as
 // X/episode.h, for the example firmware.
 //
-//   golden_capsules FOLDER [--spoil | --random N]
+//   golden_capsules FOLDER [--spoil | --random N | --calibration]
 //
 // --spoil records hashes that are one bit wrong, so that a replay must fail.
 // --random writes N small networks instead, random_0.capsule and on: dense and
 // convolutional, of every size, stride and padding that tiles treat apart. The
 // same ones every time.
+// --calibration writes those that tools/calibrate_core.sh measures instead.
 //
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
@@ -19,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "calibration_cases.h"
 #include "episode_header.h"
 #include "fewstep/adapted.h"
 #include "fewstep/device/every_op.h"
@@ -284,9 +286,11 @@ int main(int argc, char** argv) {
   const std::string option = argc >= 3 ? argv[2] : "";
   const bool spoil = argc == 3 && option == "--spoil";
   const bool random = argc == 4 && option == "--random";
-  if (argc != 2 && !spoil && !random) {
+  const bool calibration = argc == 3 && option == "--calibration";
+  if (argc != 2 && !spoil && !random && !calibration) {
     std::fprintf(stderr,
-                 "usage: golden_capsules FOLDER [--spoil | --random N]\n");
+                 "usage: golden_capsules FOLDER "
+                 "[--spoil | --random N | --calibration]\n");
     return 2;
   }
   try {
@@ -298,7 +302,9 @@ int main(int argc, char** argv) {
         write_case(random_case(i, generator), argv[1], false);
       }
     } else {
-      for (const Case& c : cases()) write_case(c, argv[1], spoil);
+      for (const Case& c : calibration ? calibration_cases() : cases()) {
+        write_case(c, argv[1], spoil);
+      }
     }
   } catch (const host::Error& error) {
     std::fprintf(stderr, "golden_capsules: %s\n", error.what());

@@ -33,11 +33,68 @@ struct Measurement {
   cli::CostTerms terms = {};
 };
 
-/// Where traces of single kernels put the coefficients. Networks mix the terms
-/// too much to tell all of them apart; the fit stays near these where it
-/// cannot.
+/// Where traces of single kernels, and networks that differ in one thing, put
+/// the coefficients. Networks mix the terms too much to tell all of them apart;
+/// the fit stays near these where it cannot.
 constexpr cli::CostTerms kPrior = {
-    1.7, 2.6, 1.45, 1.8, 2.0, 2.4, 2.3, 2.8, 7, 63, 180, 80, 85, 7.3, 250};
+    // Dense.
+    1.7,
+    2.6,
+    2.6,
+    8,
+    10,
+    1.45,
+    2.5,
+    1.8,
+    // Convolutions.
+    2.0,
+    10,
+    2,
+    4,
+    15,
+    10,
+    2.4,
+    12,
+    3,
+    2.3,
+    2.8,
+    8,
+    5,
+    // Other layers, losses, calls.
+    7,
+    63,
+    60,
+    50,
+    45,
+    8,
+    180,
+    250,
+    150,
+    300,
+    1000,
+    // Rules and step options.
+    7.3,
+    5,
+    25,
+    18,
+    70,
+    12,
+    18,
+    16,
+    19,
+    75,
+    430,
+    15,
+    190,
+    9,
+    12,
+    // Masks.
+    20,
+    8,
+    40,
+    150,
+    25,
+};
 constexpr double kPriorWeight = 0.1;
 
 /// argmin |A x - 1|^2 + |kPriorWeight (x / kPrior - 1)|^2, relative errors.
@@ -76,7 +133,7 @@ int main(int argc, char** argv) {
     try {
       const host::CapsuleFile file = host::load_capsule(p.capsule);
       p.terms = cli::cost_terms(
-          file.capsule.network, file.capsule.limits.support_max, p.tile);
+          file.capsule, file.capsule.limits.support_max, p.tile);
     } catch (const host::Error& error) {
       std::cerr << "fit_core_table: " << error.what() << '\n';
       return 1;

@@ -147,7 +147,7 @@ Json describe(const host::CapsuleFile& file) {
         {"bytes_touched", bytes_touched(c, c.limits.support_max, arena.tile)}};
     Json cores = Json::object();
     for (const CoreCost& cost :
-         step_instructions(n, c.limits.support_max, arena.tile)) {
+         step_instructions(c, c.limits.support_max, arena.tile)) {
       cores[cost.core] = {
           {"instructions", static_cast<uint64_t>(cost.instructions)},
           {"error", cost.error}};
@@ -279,6 +279,18 @@ Json to_json(const GpuUse& use) {
           {"scratch", parts}};
 }
 
+// How the first of several steps differs from the one that is estimated: an f16
+// initialization is decoded as it is read, and there is no rule's state to read
+// and nothing that a mask would have to put together.
+const char* first_step(const Capsule& c) {
+  if (c.limits.steps <= 1) return "";
+  const bool f16 = c.init.storage == Storage::kF16;
+  const bool less = c.network.masked != 0 || c.rule.n_state_per_param != 0;
+  if (f16 && less) return "; of a step after the first";
+  if (f16) return "; the first step, on f16, takes more";
+  return less ? "; the first step takes less" : "";
+}
+
 void print(const std::string& path, const host::CapsuleFile& file) {
   const Capsule& c = file.capsule;
   const Network& n = c.network;
@@ -355,9 +367,7 @@ void print(const std::string& path, const host::CapsuleFile& file) {
       per_example * c.limits.support_max,
       c.limits.support_max);
 
-  // An f16 initialization is decoded as it is read: in the first step.
-  const bool f16 = c.init.storage == Storage::kF16;
-  const std::vector<CoreCost> cores = step_instructions(n, 1, 1);
+  const std::vector<CoreCost> cores = step_instructions(c, 1, 1);
   fmt::print("a step on {} examples, and the arena for {} step{}:\n",
              c.limits.support_max,
              c.limits.steps,
@@ -376,7 +386,7 @@ void print(const std::string& path, const host::CapsuleFile& file) {
                arena.bytes,
                bytes_touched(c, c.limits.support_max, arena.tile));
     for (const CoreCost& cost :
-         step_instructions(n, c.limits.support_max, arena.tile)) {
+         step_instructions(c, c.limits.support_max, arena.tile)) {
       fmt::print(" {:>20}",
                  fmt::format("{:#.3g} M instr.", 1e-6 * cost.instructions));
     }
@@ -387,11 +397,10 @@ void print(const std::string& path, const host::CapsuleFile& file) {
         "instructions estimated: within {:.0f} % for networks like those "
         "measured{}\n",
         100 * core.error,
-        f16 ? "; the first step, on f16, takes more" : "");
+        first_step(c));
   }
   if (cores.empty()) {
-    fmt::print("instructions not estimated: {} not measured\n",
-               n.masked != 0 ? "masks were" : "batch_norm was");
+    fmt::print("instructions not estimated: batch_norm was not measured\n");
   }
   if (c.provenance != nullptr) {
     fmt::print("\nprovenance: {}\n",

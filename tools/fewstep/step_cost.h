@@ -17,12 +17,14 @@ namespace fewstep::cli {
 
 /// What instructions are spent on, in the order of a core's coefficients
 /// (core_table.h): instructions = sum of count * coefficient.
-constexpr int kCostTerms = 15;
+constexpr int kCostTerms = 52;
 extern const std::array<const char*, kCostTerms> kCostTermNames;
 using CostTerms = std::array<double, kCostTerms>;
 
-/// The counts of one step on `n` examples, `tile` at a time.
-CostTerms cost_terms(const Network& network, uint32_t n, uint32_t tile);
+/// The counts of one step on `n` examples, `tile` at a time: of a capsule for
+/// several steps one after the first, which has the rule's state and of a mask
+/// the parameters to read.
+CostTerms cost_terms(const Capsule& capsule, uint32_t n, uint32_t tile);
 
 /// Bytes that layers, loss and rule read and write in such a step: each array
 /// once by every call that uses it. Parameters as stored.
@@ -35,9 +37,9 @@ struct CoreCost {
   double error;  ///< Largest relative error of networks left out of the fit.
 };
 
-/// For every core in the table; empty when the network has an operation that
-/// was not measured (batch_norm).
-std::vector<CoreCost> step_instructions(const Network& network,
+/// For every core in the table, of the step cost_terms() counts; empty when the
+/// network has an operation that was not measured (batch_norm).
+std::vector<CoreCost> step_instructions(const Capsule& capsule,
                                         uint32_t n,
                                         uint32_t tile);
 

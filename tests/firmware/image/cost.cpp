@@ -10,10 +10,16 @@
 //         2  in [-2^20, 2^20)
 //         3  in [-3, -2): many a relu is dead for all examples
 //
+// Of a capsule for several steps it is the second one, which reads what the
+// first left of the rule's state and of the parameters.
+//
 // Prints one fact a line, among them
 //
 //   instructions 115080        of step(), in units of 40
 //   ram_bytes 9480             arena + session + stack
+//
+// Built with FEWSTEP_COST_OF_ALL it knows every operation but batch_norm, and
+// f16 (cost_of_all.elf).
 //
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
@@ -27,19 +33,34 @@ using fewstep::Status;
 
 // A program looks its operations up in this list, so those of the three
 // networks come first.
-using Operations = fewstep::Ops<fewstep::Dense,
-                                fewstep::Relu,
-                                fewstep::Conv2d,
-                                fewstep::Mse,
-                                fewstep::SoftmaxCrossEntropy,
-                                fewstep::MetaSgd,
-                                fewstep::Tanh,
-                                fewstep::GroupNorm,
-                                fewstep::MaxPool,
-                                fewstep::GlobalAvgPool,
-                                fewstep::Flatten,
-                                fewstep::Momentum,
-                                fewstep::Adam>;
+template <template <class...> class List, class... More>
+using OperationsAnd = List<fewstep::Dense,
+                           fewstep::Relu,
+                           fewstep::Conv2d,
+                           fewstep::Mse,
+                           fewstep::SoftmaxCrossEntropy,
+                           fewstep::MetaSgd,
+                           fewstep::Tanh,
+                           fewstep::GroupNorm,
+                           fewstep::MaxPool,
+                           fewstep::GlobalAvgPool,
+                           fewstep::Flatten,
+                           fewstep::Momentum,
+                           fewstep::Adam,
+                           More...>;
+#ifdef FEWSTEP_COST_OF_ALL
+using Operations = OperationsAnd<fewstep::OpsF16,
+                                 fewstep::Sgd,
+                                 fewstep::Lslr,
+                                 fewstep::RateNet,
+                                 fewstep::Lstm,
+                                 fewstep::OnlineMetaSgd,
+                                 fewstep::Context,
+                                 fewstep::StepOptions,
+                                 fewstep::SparseMask>;
+#else
+using Operations = OperationsAnd<fewstep::Ops>;
+#endif
 
 alignas(16) unsigned char capsule_bytes[1 << 18];
 alignas(16) unsigned char arena[1 << 18];
@@ -155,11 +176,15 @@ int main() {
     support.targets = support_targets;
   }
   support.n = capsule.limits.support_max;
-  require("begin", session.begin(support, 1));
+  require("begin", session.begin(support, capsule.limits.steps));
+  if (capsule.limits.steps > 1) require("step", session.step());
   const uint64_t start = port_counter();
   const Status stepped = session.step();
   const uint64_t cost = port_counter() - start;
   require("step", stepped);
+  for (uint32_t k = 2; k < capsule.limits.steps; ++k) {
+    require("step", session.step());
+  }
   static fewstep::AdaptReport report;
   require("end", session.end(&report));
 
