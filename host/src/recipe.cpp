@@ -220,17 +220,23 @@ void read_capsule(const toml::table& table, Recipe* recipe) {
       "init", Choices<Storage>(kInitStorages), std::optional(Storage::kF32));
   capsule->rates = r.choice(
       "rates", Choices<Storage>(kRateStorages), std::optional(Storage::kF32));
+  const RuleOp rule = recipe->inner.rule;
+  if (capsule->rates == Storage::kLog8 &&
+      (rule == RuleOp::kRateNet || rule == RuleOp::kLstm)) {
+    r.fail("rates",
+           fmt::format("log8 is for rates, and {} has the weights of a "
+                       "network: use \"f16\" or \"f32\"",
+                       to_string(rule)));
+  }
   capsule->support_max = r.small("support_max", 0, kMaxCount, 0);
   capsule->predict_max = r.small("predict_max", 0, kMaxCount, 0);
   capsule->steps = r.small("steps", 1, 1000, recipe->inner.steps);
-  const bool lslr = recipe->inner.rule == RuleOp::kLslr ||
-                    recipe->inner.rule == RuleOp::kRateNet;
+  const bool lslr = rule == RuleOp::kLslr || rule == RuleOp::kRateNet;
   if ((lslr || recipe->inner.rate_layout == RateLayout::kTensorStep) &&
       capsule->steps > recipe->inner.steps) {
     r.fail("steps",
            fmt::format("{} learns rates for inner.steps = {} and no more",
-                       lslr ? to_string(recipe->inner.rule)
-                            : "rate_layout = \"tensor_step\"",
+                       lslr ? to_string(rule) : "rate_layout = \"tensor_step\"",
                        recipe->inner.steps));
   }
   capsule->golden = r.boolean("golden", true);

@@ -408,6 +408,12 @@ INSTANTIATE_TEST_SUITE_P(
                 "iterations = 100",
                 "iterations = 100\n[capsule]\nsteps = 4",
                 "capsule.steps: lslr learns rates for inner.steps = 3"},
+        Refusal{"Log8OfANetwork",
+                "rule = \"lslr\"\nsteps = 3\nrate = 0.4",
+                "rule = \"rate_net\"\nsteps = 3\nrate = 0.4\n"
+                "[capsule]\nrates = \"log8\"",
+                "capsule.rates: log8 is for rates, and rate_net has the "
+                "weights of a network: use \"f16\" or \"f32\""},
         Refusal{"TwoRests",
                 "train = 10",
                 "train = \"rest\"",
