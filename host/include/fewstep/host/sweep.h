@@ -108,7 +108,8 @@ struct BatchPass {
   uint32_t step;
 };
 
-/// Tells operations that want to know which batch comes (dropout.h, cpu/tape.h).
+/// Tells operations that want to know which batch comes (dropout.h,
+/// cpu/tape.h).
 template <class Ops, class X>
 FEWSTEP_HD void start_batch(Ops& ops, const BatchPass& pass, const X* x) {
   if constexpr (requires { ops.start(pass, x); }) ops.start(pass, x);
