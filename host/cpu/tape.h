@@ -34,6 +34,7 @@
 #include <vector>
 
 #include "fewstep/host/sweep.h"
+#include "fewstep/host/wrapped_ops.h"
 #include "fewstep/layers/layer.h"
 #include "fewstep/network.h"
 
@@ -141,9 +142,9 @@ class Tape {
 
 /// `Ops` on a tape.
 template <class Ops, class X>
-class TapeOps {
+class TapeOps : public WrappedOps<Ops> {
  public:
-  TapeOps(const Ops& ops, Tape<X>* tape) : ops_(ops), tape_(tape) {}
+  TapeOps(const Ops& ops, Tape<X>* tape) : WrappedOps<Ops>(ops), tape_(tape) {}
 
   void start(const BatchPass& pass, const Primal<X>* x) {
     tape_->start(pass, x);
@@ -200,25 +201,6 @@ class TapeOps {
     replay(delta, c.n * c.layer->n_in(), c.in);
   }
 
-  template <class E, class T>
-  void loss(const E& e, LossOp op, const LossCall<T>& c) const {
-    ops_.loss(e, op, c);
-  }
-  template <class W, class R, class E, class T>
-  void update(const E& e,
-              const RuleCall<T>& c,
-              const W& theta,
-              const R& phi) const {
-    ops_.template update<W, R>(e, c, theta, phi);
-  }
-  template <class E, class T, class W, class R>
-  void vjp(const E& e,
-           const RuleVjpCall<T>& c,
-           const W& theta,
-           const R& phi) const {
-    ops_.vjp(e, c, theta, phi);
-  }
-
  private:
   static void record(const X* from, uint32_t n, X* to) {
     if (to != nullptr) std::copy(from, from + n, to);
@@ -227,7 +209,8 @@ class TapeOps {
     for (uint32_t j = 0; j < n; ++j) to[j].value = from[j];
   }
 
-  Ops ops_;
+  using WrappedOps<Ops>::ops_;
+
   Tape<X>* tape_;
 };
 

@@ -46,42 +46,24 @@ struct Log {
 };
 
 /// AllOps that counts, or, without a log, only computes.
-class CountingOps {
+class CountingOps : public host::WrappedOps<AllOps> {
  public:
-  explicit CountingOps(Log* log) : log_(log) {}
+  explicit CountingOps(Log* log) : WrappedOps(AllOps()), log_(log) {}
 
   template <class W, class E, class T>
   void forward(const E& e, LayerOp op, const LayerCall<T>& c) const {
     if (log_ != nullptr) count<W, T>(&log_->forward[op]);
-    AllOps().forward<W>(e, op, c);
+    ops_.forward<W>(e, op, c);
   }
   template <class W, class E, class T>
   void weight_gradient(const E& e, LayerOp op, const LayerCall<T>& c) const {
     if (log_ != nullptr) count<W, T>(&log_->weight_gradient[op]);
-    AllOps().weight_gradient<W>(e, op, c);
+    ops_.weight_gradient<W>(e, op, c);
   }
   template <class W, class E, class T>
   void input_gradient(const E& e, LayerOp op, const LayerCall<T>& c) const {
     if (log_ != nullptr) count<W, T>(&log_->input_gradient[op]);
-    AllOps().input_gradient<W>(e, op, c);
-  }
-  template <class E, class T>
-  void loss(const E& e, LossOp op, const LossCall<T>& c) const {
-    AllOps().loss(e, op, c);
-  }
-  template <class W, class R, class E, class T>
-  void update(const E& e,
-              const RuleCall<T>& c,
-              const W& theta,
-              const R& phi) const {
-    AllOps().update<W, R>(e, c, theta, phi);
-  }
-  template <class E, class T, class W, class R>
-  void vjp(const E& e,
-           const RuleVjpCall<T>& c,
-           const W& theta,
-           const R& phi) const {
-    AllOps().vjp(e, c, theta, phi);
+    ops_.input_gradient<W>(e, op, c);
   }
 
  private:

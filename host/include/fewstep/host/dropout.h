@@ -23,10 +23,9 @@
 #include <vector>
 
 #include "fewstep/host/sweep.h"
+#include "fewstep/host/wrapped_ops.h"
 #include "fewstep/layers/layer.h"
-#include "fewstep/losses/loss.h"
 #include "fewstep/network.h"
-#include "fewstep/rules/rule.h"
 
 namespace fewstep::host {
 
@@ -74,7 +73,7 @@ struct MaskLanes {
 /// `Ops` with dropout. X is what the sweep's numbers are without tangents: its
 /// passes run at X and Dual<X>. One worker's.
 template <class Ops, class X>
-class DropoutOps {
+class DropoutOps : public WrappedOps<Ops> {
  public:
   /// @param rate        p, in [0, 1); 0: no dropout at all.
   /// @param n_examples  Most examples of a batch.
@@ -82,7 +81,7 @@ class DropoutOps {
              const Network& network,
              float rate,
              uint32_t n_examples)
-      : ops_(ops),
+      : WrappedOps<Ops>(ops),
         network_(network),
         plan_(network),
         rate_(rate),
@@ -163,25 +162,6 @@ class DropoutOps {
     });
   }
 
-  template <class E, class T>
-  void loss(const E& e, LossOp op, const LossCall<T>& c) const {
-    ops_.loss(e, op, c);
-  }
-  template <class W, class R, class E, class T>
-  void update(const E& e,
-              const RuleCall<T>& c,
-              const W& theta,
-              const R& phi) const {
-    ops_.template update<W, R>(e, c, theta, phi);
-  }
-  template <class E, class T, class W, class R>
-  void vjp(const E& e,
-           const RuleVjpCall<T>& c,
-           const W& theta,
-           const R& phi) const {
-    ops_.vjp(e, c, theta, phi);
-  }
-
  private:
   template <class T>
   size_t index(const LayerCall<T>& c) const {
@@ -214,7 +194,8 @@ class DropoutOps {
     return mask;
   }
 
-  Ops ops_;
+  using WrappedOps<Ops>::ops_;
+
   Network network_;
   DropoutPlan plan_;
   float rate_, scale_;
