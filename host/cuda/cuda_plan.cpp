@@ -206,6 +206,7 @@ CudaPlan plan_cuda(const Network& network,
   p.second_order = objective.second_order;
   p.has_step_weights = !objective.step_weights.empty();
   p.method = objective.method;
+  p.fixed_phi = objective.fixed_phi;
   p.n_support = shape.n_support;
   p.n_query = shape.n_query;
   p.support_tile = shape.n_support;

@@ -132,12 +132,14 @@ void GpuRun::set_objective(const Objective& objective) {
   TaskProgram& p = plan_.program;
   const bool has_weights = !objective.step_weights.empty();
   if (p.second_order != objective.second_order ||
-      p.has_step_weights != has_weights || p.method != objective.method) {
+      p.has_step_weights != has_weights || p.method != objective.method ||
+      p.fixed_phi != objective.fixed_phi) {
     forget_graphs();
   }
   p.second_order = objective.second_order;
   p.has_step_weights = has_weights;
   p.method = objective.method;
+  p.fixed_phi = objective.fixed_phi;
   std::copy(objective.step_weights.begin(),
             objective.step_weights.end(),
             host_step_weights());

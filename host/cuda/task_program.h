@@ -82,6 +82,7 @@ struct TaskProgram {
   bool second_order;
   bool has_step_weights;
   OuterMethod method;
+  bool fixed_phi;
   bool scores_before;  ///< Evaluations also score theta_0.
   uint32_t n_support, n_query;
   uint32_t support_tile;  ///< Of the dual workspace.
@@ -155,6 +156,7 @@ FEWSTEP_HD inline SweepPlan sweep_plan(const TaskProgram& p,
   plan.second_order = p.second_order;
   plan.step_weights = p.has_step_weights ? step_weights : nullptr;
   plan.method = p.method;
+  plan.fixed_phi = p.fixed_phi;
   return plan;
 }
 

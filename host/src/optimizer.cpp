@@ -5,6 +5,7 @@
 #include <span>
 
 #include "fewstep/host/lanes.h"
+#include "fewstep/host/rule_values.h"
 #include "fewstep/layers/layer.h"
 
 namespace fewstep::host {
@@ -94,6 +95,7 @@ void scheduled_objective(const Recipe& recipe,
   const uint32_t steps = static_cast<uint32_t>(recipe.inner.steps);
   objective->steps = steps;
   objective->method = outer.method;
+  objective->fixed_phi = !learns_phi(recipe.inner);
   objective->second_order =
       recipe.inner.order == 2 && iteration >= outer.order_annealing;
   objective->step_weights.clear();

@@ -125,6 +125,35 @@ TEST(CpuEngine, WithStepOptionsEqualsOneTaskAfterAnother) {
   }
 }
 
+// Where nobody learns phi, theta's meta-gradient is the same, and that of a
+// single rate is not taken.
+TEST(CpuEngine, AFixedPhiChangesNothingElse) {
+  const auto check = [](Problem& s) {
+    const Result expected = by_engine(s, s.engine(1).get(), 3, 11);
+    s.objective.fixed_phi = true;
+    for (const LaneLayout layout : kLayouts) {
+      Result r = by_engine(s, s.engine(2, layout).get(), 3, 11);
+      if (s.rule.op == RuleOp::kSgd) {
+        EXPECT_EQ(r.d_phi, std::vector<float>(s.phi.size()));
+      }
+      r.d_phi = expected.d_phi;
+      expect_same(r, expected);
+    }
+  };
+  for (const NamedSpecs& specs : zoo()) {
+    for (const TestRule& rule : kTestRules) {
+      SCOPED_TRACE(specs.name + " " + rule.name);
+      Problem s(specs, LossOp::kSoftmaxCrossEntropy, rule, 3);
+      check(s);
+    }
+    for (const StepChoice& choice : kStepChoices) {
+      SCOPED_TRACE(specs.name + " " + choice.name);
+      Problem s(specs, LossOp::kSoftmaxCrossEntropy, kTestRules[0], choice);
+      if (!s.rule.learned_mask) check(s);
+    }
+  }
+}
+
 // Channels in the lanes: more of them than lanes, counts that leave padding,
 // every operation that the layout has.
 TEST(CpuEngine, ChannelLayoutEqualsOneTaskAfterAnother) {

@@ -92,6 +92,7 @@ TEST(GpuEngine, EqualsTheCpuEngine) {
                                        : LossOp::kSoftmaxCrossEntropy;
         Problem s(specs, loss, rule, steps);
         s.objective.second_order = n_tasks % 3 != 0;
+        s.objective.fixed_phi = rule.op == RuleOp::kSgd && n_tasks % 2 != 0;
         if (rule.op == RuleOp::kLslr && steps == 3) {
           s.objective.step_weights = {0.0F, 0.25F, 0.5F, 1.5F};
         }

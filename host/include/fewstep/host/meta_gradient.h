@@ -53,6 +53,7 @@ class MetaGradient {
     objective_.step_weights.assign(objective.step_weights.begin(),
                                    objective.step_weights.end());
     objective_.method = objective.method;
+    objective_.fixed_phi = objective.fixed_phi;
   }
 
   /// theta_0 -> theta_K on `support`. theta_0 and phi are views whose values
@@ -116,6 +117,7 @@ class MetaGradient {
     p.steps = objective_.steps;
     p.second_order = objective_.second_order;
     p.method = objective_.method;
+    p.fixed_phi = objective_.fixed_phi;
     if (!objective_.step_weights.empty()) {
       p.step_weights = objective_.step_weights.data();
     }

@@ -23,6 +23,8 @@ struct Objective {
   /// w_0 .. w_K, the weight of the query loss after k steps. Empty: w_K = 1.
   std::vector<float> step_weights;
   OuterMethod method = OuterMethod::kGradient;
+  /// The outer loop learns nothing of phi: its derivatives may be left out.
+  bool fixed_phi = false;
 
   /// Whether Hessian-vector products are taken.
   bool has_hessian() const {

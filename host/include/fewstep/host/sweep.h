@@ -50,6 +50,7 @@ struct SweepPlan {
   bool second_order;          ///< Keep the terms with H and loss_bar.
   const float* step_weights;  ///< [K + 1] w_0 .. w_K; null: w_K = 1, else 0.
   OuterMethod method;
+  bool fixed_phi;  ///< phi_bar is of no use to anybody.
 
   /// w_k.
   FEWSTEP_HD float weight(uint32_t k) const {
@@ -64,6 +65,11 @@ struct SweepPlan {
   FEWSTEP_HD bool has_step_arrays() const {
     return network->adapted != nullptr || rule->has_step_options() ||
            rule->learned_mask;
+  }
+  /// Whether anything reads g_k after step k: derivatives of rates, steps
+  /// with options or masks, rules whose step is not linear in it.
+  FEWSTEP_HD bool keeps_gradients() const {
+    return !fixed_phi || has_step_arrays() || rule->op != RuleOp::kSgd;
   }
   /// Values of SweepBuffers::step.
   FEWSTEP_HD uint64_t n_step() const {
@@ -82,7 +88,7 @@ struct SweepPlan {
 template <class T>
 struct SweepBuffers {
   T* theta;         ///< [K][P] theta_1 .. theta_K.
-  T* grad;          ///< [K][P] g_0 .. g_{K-1}.
+  T* grad;          ///< [K][P] g_0 .. g_{K-1}, where they are kept.
   T* state;         ///< [K - 1][S] state_1 .. state_{K-1}.
   T* support_loss;  ///< [K] loss at theta_0 .. theta_{K-1}.
   T* scratch;       ///< [n_scratch()] of the rule.
@@ -307,8 +313,9 @@ FEWSTEP_CALLED void adapt(const E& e,
                           const Batch<T>& support) {
   const uint32_t n_params = plan.network->n_params;
   for (uint32_t k = 0; k < plan.steps; ++k) {
-    T* const grad = b.grad + uint64_t{k} * n_params;
     T* const next = b.theta + uint64_t{k} * n_params;
+    T* const grad =
+        plan.keeps_gradients() ? b.grad + uint64_t{k} * n_params : next;
     with_theta(plan, b, theta_0, k, [&](const auto& theta) {
       batch_gradient(e,
                      ops,
@@ -341,8 +348,10 @@ FEWSTEP_CALLED void adapt(const E& e,
         update(e, ops, call, PlainView<T>{a.theta}, phi);
         mask_step(e, *plan.network, *plan.rule, phi, a.theta, a.grad);
       } else {
-        gather_adapted(e, *plan.network, PlainView<T>{grad}, stepped);
-        e.barrier();
+        if (grad != stepped) {
+          gather_adapted(e, *plan.network, PlainView<T>{grad}, stepped);
+          e.barrier();
+        }
         step_adapted(e, ops, call, theta, true, phi, scale);
       }
       if (stepped != next) {
@@ -376,6 +385,7 @@ FEWSTEP_CALLED void step_vjp(const E& e,
   call.state_bar = b.state_bar;
   call.loss_bar = b.loss_bar;
   call.phi_bar = b.phi_bar;
+  call.fixed_phi = plan.fixed_phi;
   call.scratch = b.scratch;
   if (!plan.has_step_arrays()) {
     call.grad = grad;

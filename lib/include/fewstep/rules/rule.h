@@ -311,6 +311,7 @@ struct RuleVjpCall {
   T* grad_bar;     ///< [A] written.
   T* loss_bar;     ///< Written.
   T* phi_bar;      ///< [n_phi] added to.
+  bool fixed_phi;  ///< Nobody learns phi: phi_bar need not be added to.
   T* scratch;      ///< [vjp_scratch()], or null.
 };
 

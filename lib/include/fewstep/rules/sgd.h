@@ -75,7 +75,8 @@ FEWSTEP_INLINE void descend_each(const SerialExecutor&,
 #endif
 
 /// grad_bar = -rate theta_bar, *rate_bar -= sum of g theta_bar, over
-/// [begin, begin + n), the sum in the order of partial_sum.
+/// [begin, begin + n), the sum in the order of partial_sum; a rate that nobody
+/// learns has no sum, and g may be null.
 template <class T, class E>
 FEWSTEP_HD inline void descend_vjp(const E& e,
                                    const RuleVjpCall<T>& c,
@@ -83,10 +84,14 @@ FEWSTEP_HD inline void descend_vjp(const E& e,
                                    uint32_t begin,
                                    uint32_t n,
                                    T* rate_bar) {
-  const T* const grad = c.grad + begin;
   const T* const theta_bar = c.theta_bar + begin;
   T* const grad_bar = c.grad_bar + begin;
   const auto set = [=](uint32_t j) { grad_bar[j] = -(rate * theta_bar[j]); };
+  if (c.fixed_phi) {
+    e.for_each(n, set);
+    return;
+  }
+  const T* const grad = c.grad + begin;
   // One thread reads theta_bar once.
   constexpr bool kOnePass = IsSame<E, SerialExecutor>::value;
   if constexpr (!kOnePass) e.for_each(n, set);
