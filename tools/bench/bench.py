@@ -81,7 +81,7 @@ class Bench:
         with np.load(folder / "initial.npz") as a, \
                 np.load(run / "checkpoint.npz") as b:
             stepped = {k: a[k].astype(np.float64) - b[k]
-                       for k in ("theta", "rate")}
+                       for k in ours[0]}
         try:
             contest.check(ours[:1], lambda _: stepped)
         except Failure as failure:

@@ -9,10 +9,10 @@
 #                        [--build FOLDER] [--out FILE.json]
 #
 #   --quick     fewer rounds: half the time
-#   --only      sinusoid, conv4-64, conv4-16 (against the peers), scaling
-#               (threads and memory of conv4-64), kernels (one by one, with
-#               google-benchmark), firmware (instructions under QEMU); may be
-#               repeated; everything by default
+#   --only      sinusoid, sinusoid-maml, conv4-64, conv4-16 (against the
+#               peers), scaling (threads and memory of conv4-64), kernels (one
+#               by one, with google-benchmark), firmware (instructions under
+#               QEMU); may be repeated; everything by default
 #   --threads   of fewstep and of every peer; default 2, or 1 where there is
 #               one processor
 #   --build     where to build; default build/bench
@@ -31,7 +31,7 @@ cd "$(dirname "$0")/../.."
 wrong() { echo "bench.sh: $*" >&2; exit 2; }
 missing() { echo "bench.sh: $*" >&2; exit 5; }
 
-all_cases=(sinusoid conv4-64 conv4-16 scaling kernels firmware)
+all_cases=(sinusoid sinusoid-maml conv4-64 conv4-16 scaling kernels firmware)
 cases=() quick=() build=build/bench out=''
 threads=$(($(nproc) < 2 ? 1 : 2))
 while [[ $# -gt 0 ]]; do
@@ -65,7 +65,7 @@ done
 
 wants() { [[ " ${cases[*]} " == *" $1 "* ]]; }
 against_peers=()
-for name in sinusoid conv4-64 conv4-16 scaling; do
+for name in sinusoid sinusoid-maml conv4-64 conv4-16 scaling; do
   if wants "$name"; then against_peers+=(--only "$name"); fi
 done
 

@@ -25,6 +25,7 @@ class Case:
     tasks: int
     steps: int = 1
     rate: float = 0.4
+    learn_rate: bool = True  # Meta-SGD; else MAML, one fixed rate
     sinusoid: bool = False  # fewstep draws its episodes while being timed
     n_batches: int = 8  # pre-sampled meta-batches, taken in turn
 
@@ -71,6 +72,8 @@ class Case:
         layers = ",\n  ".join(
             "{" + ", ".join(f"{k} = {json.dumps(v)}" for k, v in l.items()) +
             "}" for l in self.layers)
+        rule = ('rule = "meta_sgd"\nrate = 0.1' if self.learn_rate else
+                f'rule = "sgd"\nrate = {self.rate}\nlearn_rate = false')
         return f"""name = "{self.name}"
 seed = 1
 [task]
@@ -82,9 +85,8 @@ layers = [
 ]
 loss = "{self.loss}"
 [inner]
-rule = "meta_sgd"
+{rule}
 steps = {self.steps}
-rate = 0.1
 order = 2
 [outer]
 optimizer = "{optimizer}"
@@ -101,7 +103,7 @@ init_from = "{init}"
 """
 
     def initial(self):
-        """theta and rate, [P] each: He-normal weights, rates that differ."""
+        """theta [P]: He-normal weights; rate [P]: rates that differ, or [1]."""
         rng = np.random.default_rng(1)
         theta = []
         pairs = self.tensors()
@@ -119,6 +121,8 @@ init_from = "{init}"
                 theta.append(0.01 * rng.standard_normal(shape))
         theta = np.concatenate([t.ravel() for t in theta])
         rate = self.rate * rng.uniform(0.5, 1.5, theta.shape)
+        if not self.learn_rate:
+            rate = np.array([self.rate])
         return theta.astype(np.float32), rate.astype(np.float32)
 
     def episodes(self):
@@ -155,11 +159,12 @@ init_from = "{init}"
         return dict(support_x=sx, support_y=sy, query_x=qx, query_y=qy)
 
 
-def sinusoid(**changes):
+def sinusoid(name="sinusoid", **changes):
     layers = [dict(op="dense", units=40), dict(op="relu"),
               dict(op="dense", units=40), dict(op="relu"),
               dict(op="dense", units=1)]
-    case = Case("sinusoid", "sinusoid 1-40-40-1, 10 + 10 examples, 25 tasks",
+    rate = "" if changes.get("learn_rate", True) else ", fixed rate"
+    case = Case(name, "sinusoid 1-40-40-1, 10 + 10 examples, 25 tasks" + rate,
                 [1, 1, 1], layers, "mean_squared_error", 10, 10, 25,
                 rate=0.02, sinusoid=True, n_batches=20)
     return dataclasses.replace(case, **changes)
@@ -177,5 +182,8 @@ def conv4(filters, **changes):
     return dataclasses.replace(case, **changes)
 
 
-CASES = {"sinusoid": sinusoid, "conv4-64": lambda **c: conv4(64, **c),
+CASES = {"sinusoid": sinusoid,
+         "sinusoid-maml": lambda **c: sinusoid("sinusoid-maml",
+                                               learn_rate=False, **c),
+         "conv4-64": lambda **c: conv4(64, **c),
          "conv4-16": lambda **c: conv4(16, **c)}

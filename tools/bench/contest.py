@@ -92,7 +92,7 @@ class Process:
     def gradient(self, path, batch):
         self.ask(f"gradient {path} {batch}")
         with np.load(path) as arrays:
-            return {k: arrays[k] for k in ("theta", "rate")}
+            return dict(arrays)
 
     def quit(self):
         try:
@@ -109,9 +109,11 @@ def worker(kind, args, threads, log):
 
 
 def difference(a, b):
-    """Largest |a - b| / |a| of theta's and rate's meta-gradients."""
+    """Largest |a - b| / |a| of what both learn: theta, rate."""
+    if a.keys() != b.keys():
+        raise Failure(f"learned: {sorted(a)} against {sorted(b)}")
     worst = 0.0
-    for key in ("theta", "rate"):
+    for key in a:
         x, y = a[key].astype(np.float64), b[key].astype(np.float64)
         if x.shape != y.shape:
             raise Failure(f"{key}: {x.shape} against {y.shape}")

@@ -10,8 +10,9 @@
 //   engine_bench RECIPE.toml --serve [options]
 //       prints a JSON line, then answers each line of the standard input:
 //         time N          N meta-steps
-//         gradient FILE I   writes theta and rate (the meta-gradient of
-//                         iteration I at the initial state) to an .npz file
+//         gradient FILE I   writes theta and, where they are learned, rate (the
+//                         meta-gradient of iteration I at the initial state)
+//                         to an .npz file
 //         quit
 //   options: --set KEY=VALUE changes the recipe; --random S Q takes random
 //       examples, S of support and Q of query, instead of the recipe's data
@@ -190,7 +191,9 @@ class Training {
                iteration);
     host::Npz npz;
     npz.set<float>("theta", {d_theta.size()}, d_theta);
-    npz.set<float>("rate", {d_phi.size()}, d_phi);
+    if (recipe_.inner.learn_rate) {
+      npz.set<float>("rate", {d_phi.size()}, d_phi);
+    }
     npz.save(path);
   }
 

@@ -111,10 +111,13 @@ class Peer:
         self.per_call = int(per_call)
         self.network = Network(case, kind == "im2col")
 
-        def zeros():  # Buffers of their own: step() donates them.
-            return jnp.zeros(theta.size), jnp.zeros(theta.size)
+        params = (jnp.array(theta),)
+        if case.learn_rate:
+            params += (jnp.array(rate),)
 
-        params = (jnp.array(theta), jnp.array(rate))
+        def zeros():  # Buffers of their own: step() donates them.
+            return tuple(jnp.zeros(p.size) for p in params)
+
         self.state = (params, zeros(), zeros(), jnp.float32(0))
         n = case.n_batches
         data = []
@@ -150,7 +153,9 @@ class Peer:
         self.steps = jax.pmap(steps, "devices", donate_argnums=0)
         self.gradients_of = jax.pmap(self.gradients, "devices")
 
-    def task_loss(self, theta, rate, sx, sy, qx, qy):
+    def task_loss(self, params, sx, sy, qx, qy):
+        theta, rate = (params if self.case.learn_rate else
+                       (*params, self.case.rate))
         for _ in range(self.case.steps):
             grad = jax.grad(self.network.loss)(theta, sx, sy)
             theta = theta - rate * grad
@@ -158,7 +163,7 @@ class Peer:
 
     def gradients(self, params, batch):
         def total(params, batch):
-            losses = jax.vmap(functools.partial(self.task_loss, *params))(
+            losses = jax.vmap(functools.partial(self.task_loss, params))(
                 *batch)
             return losses.sum() / self.case.tasks
 
@@ -189,12 +194,12 @@ class Peer:
         call, at = divmod(batch, self.per_call)
         if self.devices == 1:
             data = [a[at] for a in self.batches[call]]
-            d_theta, d_rate = self.gradients_of(self.state[0], data)
+            gradients = self.gradients_of(self.state[0], data)
         else:
             data = [a[:, 0] for a in self.batches[call]]
-            d_theta, d_rate = (
-                d[0] for d in self.gradients_of(self.state[0], data))
-        return np.asarray(d_theta), np.asarray(d_rate)
+            gradients = [
+                d[0] for d in self.gradients_of(self.state[0], data)]
+        return [np.asarray(d) for d in gradients]
 
     def run(self, n):
         for _ in range(max(1, n // self.per_call)):

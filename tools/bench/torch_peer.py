@@ -160,8 +160,10 @@ class Peer:
         self.kind = kind
         self.part = case.tasks if part in ("", "all") else int(part)
         self.theta = torch.tensor(theta, device=DEVICE, requires_grad=True)
-        self.rate = torch.tensor(rate, device=DEVICE, requires_grad=True)
-        self.adam = torch.optim.Adam([self.theta, self.rate], lr=1e-3)
+        self.rate = torch.tensor(rate if case.learn_rate else case.rate,
+                                 device=DEVICE, requires_grad=case.learn_rate)
+        self.learned = [p for p in (self.theta, self.rate) if p.requires_grad]
+        self.adam = torch.optim.Adam(self.learned, lr=1e-3)
         self.batches = [self.parts(episodes, b) for b in range(case.n_batches)]
         self.at = 0
         self.step_of = {"vmap": self.vmap, "loop": self.loop, "bmm": self.hand,
@@ -231,15 +233,15 @@ class Peer:
                 theta, rate, sx, sy, qx, qy)
             return losses.sum() / self.case.tasks
 
-        return grad_and_value(total, argnums=(0, 1))
+        return grad_and_value(total, argnums=(0, 1)[:len(self.learned)])
 
     def vmap(self, parts):
         if not hasattr(self, "gradient_of"):
             self.gradient_of = self.functional()
         for part in parts:
-            (d_theta, d_rate), _ = self.gradient_of(self.theta.detach(),
-                                                    self.rate.detach(), *part)
-            for leaf, d in ((self.theta, d_theta), (self.rate, d_rate)):
+            gradients, _ = self.gradient_of(self.theta.detach(),
+                                            self.rate.detach(), *part)
+            for leaf, d in zip(self.learned, gradients):
                 leaf.grad = d if leaf.grad is None else leaf.grad + d
 
     def compiled(self, parts):
@@ -251,14 +253,13 @@ class Peer:
         """The meta-gradient of a meta-batch; before any run()."""
         self.clear()
         self.step_of(self.batches[batch])
-        result = (self.theta.grad.detach().cpu().numpy().copy(),
-                  self.rate.grad.detach().cpu().numpy().copy())
+        result = [p.grad.detach().cpu().numpy().copy() for p in self.learned]
         self.clear()
         return result
 
     def clear(self):
-        self.theta.grad = None
-        self.rate.grad = None
+        for p in self.learned:
+            p.grad = None
 
     def run(self, n):
         for _ in range(n):

@@ -122,8 +122,8 @@ def main():
         if words[0] == "quit":
             return
         if words[0] == "gradient":
-            theta, rate = peer.gradient(int(words[2]))
-            np.savez(words[1], theta=theta, rate=rate)
+            np.savez(words[1], **dict(zip(("theta", "rate"),
+                                          peer.gradient(int(words[2])))))
             say()
         elif words[0] == "time":
             n = int(words[1])
