@@ -17,13 +17,14 @@ class ChannelSolver : public Solver {
         tile_(tile_of(network,
                       std::max(shape().n_support, shape().n_query),
                       sizeof(Channels))),
+        order_(shape(), config.objective.inner_batch),
         tape_(network.network(),
-              shape().n_support,
+              examples_of_step(config),
               config.objective.steps,
               config.tape_bytes),
         ops_(network,
              tile_,
-             tile_of(network, shape().n_support, sizeof(Dual<Channels>)),
+             tile_of(network, examples_of_step(config), sizeof(Dual<Channels>)),
              &tape_),
         out_(size_t{tile_} * shape().n_out) {}
 
@@ -106,6 +107,7 @@ class ChannelSolver : public Solver {
   void sample(const TaskRange& tasks) {
     config_.source->sample(
         tasks.split, config_.seed, tasks.iteration, tasks.first, &episode_);
+    order_.apply(tasks.split, &episode_);
   }
   Batch<float> support() const {
     return batch(episode_.support_x,
@@ -132,6 +134,7 @@ class ChannelSolver : public Solver {
   EngineConfig config_;
   MetaGradient<float> gradient_;
   uint32_t tile_;
+  MinibatchOrder order_;
   Tape<Channels> tape_;
   ChannelOps ops_;
   std::vector<float> out_;

@@ -16,6 +16,7 @@
 #include "channel_network.h"
 #include "fewstep/host/engine.h"
 #include "fewstep/host/lanes.h"
+#include "fewstep/host/minibatch_order.h"
 
 namespace fewstep::host {
 
@@ -84,6 +85,13 @@ constexpr uint32_t choose_tile(const Network& network,
   const uint64_t fit = kCacheBytes / example_bytes / cols;
   const uint64_t tile = (fit > 1 ? fit : 1) * cols;
   return tile < n ? static_cast<uint32_t>(tile) : n;
+}
+
+/// Examples of a step's support pass, and of its Hessian-vector product.
+inline uint32_t examples_of_step(const EngineConfig& config) {
+  return Minibatches(config.source->shape().n_support,
+                     config.objective.inner_batch)
+      .n;
 }
 
 /// Tasks in the lanes. Its width is kLanes.

@@ -32,8 +32,9 @@ class TaskSolver : public Solver {
                   config.objective,
                   tile_of(shape().n_support),
                   tile_of(shape().n_query)),
+        order_(shape(), config.objective.inner_batch),
         tape_(*config.network,
-              shape().n_support,
+              examples_of_step(config),
               config.objective.steps,
               config.tape_bytes),
         ops_(TapeOps<LaneOps, Lanes>(LaneOps(), &tape_),
@@ -113,6 +114,7 @@ class TaskSolver : public Solver {
       if (t < tasks.n_tasks) {
         config_.source->sample(
             tasks.split, config_.seed, tasks.iteration, t, &e);
+        order_.apply(tasks.split, &e);
       }
       const int at = static_cast<int>(l);
       support_.set(at, e.support_x, e.support_labels, e.support_targets);
@@ -171,6 +173,7 @@ class TaskSolver : public Solver {
 
   EngineConfig config_;
   MetaGradient<Lanes> gradient_;
+  MinibatchOrder order_;
   Tape<Lanes> tape_;
   DropoutOps<TapeOps<LaneOps, Lanes>, Lanes> ops_;
   std::vector<DropoutStream> streams_;

@@ -207,9 +207,10 @@ CudaPlan plan_cuda(const Network& network,
   p.has_step_weights = !objective.step_weights.empty();
   p.method = objective.method;
   p.fixed_phi = objective.fixed_phi;
+  p.inner_batch = objective.inner_batch;
   p.n_support = shape.n_support;
   p.n_query = shape.n_query;
-  p.support_tile = shape.n_support;
+  p.support_tile = Minibatches(shape.n_support, objective.inner_batch).n;
   p.tile = std::max(shape.n_support, shape.n_query);
 
   const uint64_t learned = uint64_t{network.n_params} + rule.n_phi;

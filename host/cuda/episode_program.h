@@ -37,7 +37,12 @@ struct DrawingLaunch {
   const EpisodeKey* key;
   uint32_t* drawn;  ///< images: [tasks][ImageSet::n_drawn()]
   uint32_t n_support, n_query;
+  uint32_t inner_batch;  ///< Order of training tasks' support (minibatch.h).
   uint32_t n_tasks;
+
+  FEWSTEP_HD uint32_t inner_batch_of(Split split) const {
+    return split == Split::kTrain ? inner_batch : 0;
+  }
 };
 
 /// The numbers of each task: a sinusoid's episode, or which images are in it.
@@ -56,18 +61,23 @@ FEWSTEP_HD void draw_episodes(const E& e, const DrawingLaunch& l) {
       const uint64_t q = uint64_t{t} * l.n_query;
       draw_sinusoid(l.program.family,
                     random,
-                    {l.to.support_x + s, l.to.support_targets + s, l.n_support},
+                    {l.to.support_x + s,
+                     l.to.support_targets + s,
+                     l.n_support,
+                     l.inner_batch_of(key.split)},
                     {l.to.query_x + q, l.to.query_targets + q, l.n_query});
     }
   });
 }
 
 /// Pixels and labels of what draw_episodes() drew, in the order of
-/// Images::sample(): support before query, class by class.
+/// Images::sample(): support before query, class by class; or the support set
+/// in that of its minibatches.
 template <class E>
 FEWSTEP_HD void fetch_images(const E& e, const DrawingLaunch& l) {
   const ImageSet& set = l.program.images;
   const Split split = l.key->split;
+  const Minibatches minibatches(l.n_support, l.inner_batch_of(split));
   const uint32_t n_examples = l.n_support + l.n_query;
   const uint32_t n_pixels = set.n_pixels();
   e.for_each(l.n_tasks * n_examples, n_pixels, [&](uint32_t i, uint32_t pixel) {
@@ -87,7 +97,8 @@ FEWSTEP_HD void fetch_images(const E& e, const DrawingLaunch& l) {
     const int32_t y = static_cast<int32_t>(pixel / set.size);
     const int32_t x = static_cast<int32_t>(pixel % set.size);
     const uint64_t row =
-        uint64_t{t} * (is_support ? l.n_support : l.n_query) + k;
+        is_support ? uint64_t{t} * l.n_support + minibatches.place_of(k)
+                   : uint64_t{t} * l.n_query + k;
     (is_support ? l.to.support_x : l.to.query_x)[row * n_pixels + pixel] =
         unit_value(
             image.pixels[order.start + y * order.row + x * order.column]);

@@ -11,6 +11,7 @@
 
 #include "../cpu/worker_pool.h"
 #include "fewstep/host/error.h"
+#include "fewstep/host/minibatch_order.h"
 #include "fewstep/host/outer_loop.h"
 #include "fewstep/host/rule_values.h"
 #include "fewstep/numerics/real.h"
@@ -37,7 +38,10 @@ class GpuEngine final : public Engine {
         pool_(config.n_threads != 0
                   ? config.n_threads
                   : std::max(1U, std::thread::hardware_concurrency())),
-        drawing_(pool_.size()) {
+        drawing_(
+            pool_.size(),
+            Drawing{{},
+                    {config.source->shape(), config.objective.inner_batch}}) {
     make_room(std::max(1U, config.n_tasks));
   }
 
@@ -114,6 +118,11 @@ class GpuEngine final : public Engine {
 
    private:
     GpuEngine& engine_;
+  };
+
+  struct Drawing {
+    Episode episode;
+    MinibatchOrder order;
   };
 
   // A GPU and its tasks of an iteration.
@@ -333,8 +342,9 @@ class GpuEngine final : public Engine {
                                config_.seed,
                                s.tasks.iteration,
                                s.tasks.first + t,
-                               &drawing_[w]);
-        s.run->episodes().store(to, t, drawing_[w]);
+                               &drawing_[w].episode);
+        drawing_[w].order.apply(s.tasks.split, &drawing_[w].episode);
+        s.run->episodes().store(to, t, drawing_[w].episode);
       });
     } catch (...) {
       wait();
@@ -349,7 +359,7 @@ class GpuEngine final : public Engine {
   EngineConfig config_;
   DeviceFactory make_device_;
   WorkerPool pool_;
-  std::vector<Episode> drawing_;  // One a worker.
+  std::vector<Drawing> drawing_;  // One a worker.
   std::vector<std::unique_ptr<GpuRun>> runs_;
   uint32_t capacity_ = 0;  // Tasks that there is memory for.
   std::optional<Training> training_;

@@ -22,7 +22,7 @@ GpuRun::GpuRun(const EngineConfig& config,
                std::unique_ptr<Device> device,
                uint32_t n_tasks)
     : device_(std::move(device)),
-      drawing_{config.source->drawing(), {}, nullptr, nullptr, 0, 0, 0},
+      drawing_{config.source->drawing(), {}, nullptr, nullptr, 0, 0, 0, 0},
       plan_(plan_cuda(*config.network,
                       *config.rule,
                       config.objective,
@@ -91,6 +91,7 @@ void GpuRun::place_arrays(const EngineConfig& config) {
   drawing_.key = &inputs->key;
   drawing_.n_support = config.source->shape().n_support;
   drawing_.n_query = config.source->shape().n_query;
+  drawing_.inner_batch = config.objective.inner_batch;
   if (draws() && drawing_.program.kind == DrawingProgram::Kind::kImages) {
     drawing_.drawn = static_cast<uint32_t*>(device_->allocate(
         uint64_t{capacity()} * drawing_.program.images.n_drawn() *

@@ -83,7 +83,8 @@ struct TaskProgram {
   bool has_step_weights;
   OuterMethod method;
   bool fixed_phi;
-  bool scores_before;  ///< Evaluations also score theta_0.
+  uint32_t inner_batch;  ///< Of meta-gradients; 0: the whole support set.
+  bool scores_before;    ///< Evaluations also score theta_0.
   uint32_t n_support, n_query;
   uint32_t support_tile;  ///< Of the dual workspace.
   uint32_t tile;          ///< Of the workspace: the larger one.
@@ -98,6 +99,7 @@ struct TaskArrays {
   const T* phi;               ///< [n_phi]
   const float* step_weights;  ///< [K + 1], if has_step_weights.
 
+  // Training tasks' support sets are in the order of their minibatches.
   const T* support_x;              ///< [tasks][n_support][n_in]
   const T* query_x;                ///< [tasks][n_query][n_in]
   const uint16_t* support_labels;  ///< [tasks][n_support], or null.
@@ -157,6 +159,7 @@ FEWSTEP_HD inline SweepPlan sweep_plan(const TaskProgram& p,
   plan.step_weights = p.has_step_weights ? step_weights : nullptr;
   plan.method = p.method;
   plan.fixed_phi = p.fixed_phi;
+  plan.inner_batch = p.inner_batch;
   return plan;
 }
 
@@ -321,7 +324,8 @@ FEWSTEP_HD void evaluate_task(const E& e,
                               const Slot<T>& slot,
                               uint32_t t) {
   const Network& network = p.network;
-  const SweepPlan plan = sweep_plan(p, a.step_weights);
+  SweepPlan plan = sweep_plan(p, a.step_weights);
+  plan.inner_batch = 0;
   const SweepBuffers<T> b = scratch_buffers(p, slot);
   const Workspace<T> ws = b.workspace;
   const Batch<T> batch = query_of(p, a, t);

@@ -96,6 +96,7 @@ void scheduled_objective(const Recipe& recipe,
   objective->steps = steps;
   objective->method = outer.method;
   objective->fixed_phi = !learns_phi(recipe.inner);
+  objective->inner_batch = static_cast<uint32_t>(recipe.inner.batch);
   objective->second_order =
       recipe.inner.order == 2 && iteration >= outer.order_annealing;
   objective->step_weights.clear();

@@ -218,6 +218,7 @@ void read_inner(const TableReader& r, Recipe* recipe) {
   InnerRecipe* inner = &recipe->inner;
   inner->rule = r.choice("rule", Choices<RuleOp>(kRules));
   inner->steps = r.small("steps", 1, 1000, 1);
+  inner->batch = r.small("batch", 0, kMaxCount, 0);
   inner->rate = r.real("rate", 0.0, kAny);
   read_rate_adaptation(r, inner);
   read_moments(r, inner);

@@ -162,10 +162,12 @@ std::string to_toml(const Recipe& recipe) {
 
   const InnerRecipe& inner = recipe.inner;
   out += fmt::format(
-      "\n[inner]\nrule = \"{}\"\nsteps = {}\nrate = {}\nlearn_rate = {}\n"
+      "\n[inner]\nrule = \"{}\"\nsteps = {}\nbatch = {}\nrate = {}\n"
+      "learn_rate = {}\n"
       "order = {}\nadapt = {}\nweight_decay = {}\nclip_norm = {}\n",
       to_string(inner.rule),
       inner.steps,
+      inner.batch,
       number(inner.rate),
       inner.learn_rate,
       inner.order,

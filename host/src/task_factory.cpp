@@ -9,6 +9,7 @@
 #include "fewstep/host/images.h"
 #include "fewstep/host/network_builder.h"
 #include "fewstep/host/sinusoid.h"
+#include "recipe_reader.h"
 
 namespace fewstep::host {
 namespace {
@@ -135,6 +136,40 @@ void check_fit(const Recipe& recipe,
 }
 
 }  // namespace
+
+void check_minibatches(const Recipe& recipe, const EpisodeShape& shape) {
+  const uint32_t n = shape.n_support;
+  const uint32_t batch = static_cast<uint32_t>(recipe.inner.batch);
+  if (batch == 0) return;
+  if (n % batch != 0) {
+    uint32_t divisor = std::min(batch, n);
+    while (n % divisor != 0) --divisor;
+    refuse(recipe,
+           "inner.batch",
+           fmt::format("is the number of support examples that a training step "
+                       "adapts to, and {} does not divide the {} of a task; "
+                       "use {}, change task.shots, or leave it out for all of "
+                       "them in each step",
+                       batch,
+                       n,
+                       divisor));
+  }
+  const uint32_t count = n / batch;
+  const uint32_t steps = static_cast<uint32_t>(recipe.inner.steps);
+  if (steps < count) {
+    refuse(recipe,
+           "inner.batch",
+           fmt::format("makes {} minibatches of the {} support examples, each "
+                       "step takes the next, and with inner.steps = {} the "
+                       "last {} would never be looked at; use {} steps or "
+                       "more, or fewer shots or larger minibatches",
+                       count,
+                       n,
+                       steps,
+                       count - steps,
+                       count));
+  }
+}
 
 std::unique_ptr<TaskSource> make_task_source(const Recipe& recipe) {
   const PlannedNetwork planned = build_network(recipe);

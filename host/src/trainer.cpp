@@ -80,6 +80,13 @@ std::vector<float> initial_theta(const Recipe& recipe, const Network& network) {
   return theta;
 }
 
+// The recipe's tasks, if it can be trained on them.
+std::unique_ptr<TaskSource> training_source(const Recipe& recipe) {
+  std::unique_ptr<TaskSource> source = make_task_source(recipe);
+  check_minibatches(recipe, source->shape());
+  return source;
+}
+
 // One run, from the first iteration of this process to its end.
 class Run {
  public:
@@ -90,7 +97,7 @@ class Run {
         options_(options),
         network_(build_network(recipe)),
         rule_(build_rule(recipe.inner, network_.network)),
-        source_(make_task_source(recipe)),
+        source_(training_source(recipe)),
         engine_(make_engine(options.engine, engine_config())),
         folder_(options.resume ? RunFolder::resume(dir, recipe)
                                : RunFolder::create(dir, recipe)) {

@@ -53,6 +53,7 @@ void expect_same_on(const Problem& s,
   host::Recipe recipe;
   recipe.inner.rule = s.rule.op;
   recipe.inner.steps = static_cast<int>(s.objective.steps);
+  recipe.inner.batch = static_cast<int>(s.objective.inner_batch);
   recipe.inner.learn_rate = true;
   recipe.outer.tasks = n;
   recipe.outer.iterations = 3;
@@ -72,13 +73,13 @@ void expect_same_on(const Problem& s,
   expect_same_state(b->state(), a->state());
 }
 
+NamedSpecs sinusoid_network() {
+  return {"mlp",
+          {1, 1, 1},
+          {reference::dense(8), reference::relu_layer(), reference::dense(1)}};
+}
 Problem sinusoid_problem() {
-  return {{"mlp",
-           {1, 1, 1},
-           {reference::dense(8), reference::relu_layer(), reference::dense(1)}},
-          LossOp::kMeanSquaredError,
-          RuleOp::kMetaSgd,
-          2};
+  return {sinusoid_network(), LossOp::kMeanSquaredError, RuleOp::kMetaSgd, 2};
 }
 
 TEST(DrawnOnGpu, SinusoidsAreThoseOfTheHost) {
@@ -93,12 +94,22 @@ TEST(DrawnOnGpu, SinusoidsAreThoseOfTheHost) {
   }
 }
 
+TEST(DrawnOnGpu, SinusoidsAreInTheOrderOfMinibatches) {
+  Problem s(sinusoid_network(), LossOp::kMeanSquaredError, RuleOp::kMetaSgd, 3);
+  s.objective.inner_batch = 2;
+  const host::Sinusoid source({host::SinusoidFamily::kMaml, 6, 10});
+  for (const uint32_t n_gpus : {1U, 2U}) {
+    HostDeviceLog log;
+    expect_same_on(s, source, &log, n_gpus);
+  }
+}
+
 class ImagesOnGpu : public ::testing::Test {
  protected:
   static constexpr uint32_t kSize = 6;
 
-  // 3 ways of 1 + 2 images, classes of `n` or more images of noise.
-  host::Images images(bool rotations, uint32_t n) {
+  // 3 ways of `shots` + 2 images, classes of `n` or more images of noise.
+  host::Images images(bool rotations, uint32_t n, uint32_t shots = 1) {
     std::mt19937 random(7);
     std::vector<std::pair<std::string, Bytes>> files;
     for (uint32_t c = 0; c < 9; ++c) {
@@ -117,7 +128,7 @@ class ImagesOnGpu : public ::testing::Test {
     options.rotations = rotations;
     options.split = {.n_train = 3, .n_validation = 3, .n_test = 3, .seed = 1};
     options.ways = 3;
-    options.shots = 1;
+    options.shots = shots;
     options.queries = 2;
     return host::Images(options);
   }
@@ -140,6 +151,24 @@ TEST_F(ImagesOnGpu, EpisodesAreThoseOfTheHost) {
       HostDeviceLog log;
       expect_same_on(s, source, &log, n_gpus);
     }
+  }
+}
+
+// With `ways` dividing the minibatches and not.
+TEST_F(ImagesOnGpu, AreInTheOrderOfMinibatches) {
+  const host::Images source = images(true, 6, 4);
+  for (const uint32_t inner_batch : {6U, 2U}) {
+    Problem m({"conv",
+               {1, kSize, kSize},
+               {reference::conv(4, 3, 2, 1),
+                reference::relu_layer(),
+                reference::dense(3)}},
+              LossOp::kSoftmaxCrossEntropy,
+              RuleOp::kMetaSgd,
+              6);
+    m.objective.inner_batch = inner_batch;
+    HostDeviceLog log;
+    expect_same_on(m, source, &log, 1);
   }
 }
 

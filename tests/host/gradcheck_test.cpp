@@ -88,6 +88,31 @@ TEST_P(Gradchecks, PassWithStepOptions) {
   }
 }
 
+// Minibatches: 3 steps on two of them, so that the first comes back.
+TEST_P(Gradchecks, PassWithMinibatches) {
+  const NamedSpecs specs = zoo()[GetParam()];
+  for (const LossOp loss :
+       {LossOp::kSoftmaxCrossEntropy, LossOp::kMeanSquaredError}) {
+    const TestNetwork net(specs.input, specs.specs, loss);
+    for (const TestRule& rule : kTestRules) {
+      SCOPED_TRACE(specs.name + " " + to_string(loss) + " " + rule.name);
+      const auto results = check(AllOps(),
+                                 net,
+                                 rule.make(3, net.network),
+                                 3,
+                                 10,
+                                 {},
+                                 rule.phi_seed,
+                                 kSupport / 2);
+      EXPECT_EQ(results.size(), 6U);
+      for (const GradcheckResult& r : results) {
+        EXPECT_TRUE(r.passed) << describe(r);
+        EXPECT_GT(r.n_values, 0U);
+      }
+    }
+  }
+}
+
 // CAVIA: contexts adapt and nothing else.
 TEST(Gradcheck, PassesWhereContextsAdapt) {
   const NamedSpecs specs = zoo_network("context");

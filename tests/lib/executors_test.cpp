@@ -215,13 +215,15 @@ std::vector<float> vjp(const E& e,
   return result;
 }
 
-/// A second-order meta-gradient, or Reptile's difference, of two steps on `e`.
+/// A second-order meta-gradient, or Reptile's difference, of two steps on `e`,
+/// each on the support set or on `inner_batch` examples of it.
 template <class T, class E>
 std::vector<float> meta_gradient(const E& e,
                                  AccessLog* log,
                                  const TestNetwork& net,
                                  const Rule& rule,
-                                 host::OuterMethod method) {
+                                 host::OuterMethod method,
+                                 uint32_t inner_batch = 0) {
   const Task<T> task(net.random_episode(5, kSupport, kQuery));
   const std::vector<T> theta = traced<T>(net.random_theta(3));
   const std::vector<T> phi = traced<T>(random_phi(rule, net.network, 4));
@@ -229,6 +231,7 @@ std::vector<float> meta_gradient(const E& e,
   objective.steps = 2;
   objective.step_weights = {0.25F, 0.5F, 1.0F};
   objective.method = method;
+  objective.inner_batch = inner_batch;
   host::MetaGradient<T> m(net.network, rule, objective, kSupport, kQuery);
   watch(log, "theta", theta, false);
   watch(log, "phi", phi, false);
@@ -326,6 +329,19 @@ TEST_P(Executors, MetaGradient) {
           e, log, net, rule.make(2, net.network), host::OuterMethod::kGradient);
     });
   }
+}
+
+TEST_P(Executors, MetaGradientOfMinibatches) {
+  const TestNetwork net(specs.input, specs.specs, LossOp::kSoftmaxCrossEntropy);
+  expect_order_free([&](const auto& e, AccessLog* log, const auto& x) {
+    return meta_gradient<std::decay_t<decltype(x)>>(
+        e,
+        log,
+        net,
+        kTestRules[2].make(2, net.network),
+        host::OuterMethod::kGradient,
+        kSupport / 2);
+  });
 }
 
 TEST_P(Executors, MetaGradientWithStepOptions) {

@@ -35,7 +35,8 @@ std::vector<GradcheckResult> check(const Ops& ops,
                                    uint32_t steps,
                                    uint32_t n_coordinates,
                                    const std::vector<float>& weights = {},
-                                   uint32_t phi_seed = 3) {
+                                   uint32_t phi_seed = 3,
+                                   uint32_t inner_batch = 0) {
   const host::Episode episode = net.random_episode(6, kSupport, kQuery);
   const auto theta = net.random_theta(2);
   const auto phi = random_phi(rule, net.network, phi_seed);
@@ -43,6 +44,7 @@ std::vector<GradcheckResult> check(const Ops& ops,
   options.steps = steps;
   options.n_coordinates = n_coordinates;
   options.step_weights = weights;
+  options.inner_batch = inner_batch;
   const std::vector<double> theta_double(theta.begin(), theta.end());
   const std::vector<double> phi_double(phi.begin(), phi.end());
   return host::Gradcheck<Ops>(ops,

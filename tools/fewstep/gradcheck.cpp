@@ -42,6 +42,7 @@ host::Exit run_gradcheck(const Arguments& arguments) {
   const Rule rule = host::build_rule(recipe.inner, planned.network);
   const std::unique_ptr<host::TaskSource> source =
       host::make_task_source(recipe);
+  host::check_minibatches(recipe, source->shape());
   host::Episode episode;
   source->sample(host::Split::kTrain, recipe.seed, 0, 0, &episode);
   host::OuterState state = host::initial_state(recipe);
@@ -60,6 +61,7 @@ host::Exit run_gradcheck(const Arguments& arguments) {
   host::Objective objective;
   host::scheduled_objective(recipe, 0, &objective);
   options.step_weights = objective.step_weights;
+  options.inner_batch = objective.inner_batch;
   const std::vector<host::GradcheckResult> results = host::gradcheck(
       planned.network,
       rule,

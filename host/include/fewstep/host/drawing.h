@@ -13,6 +13,7 @@
 
 #include <cstdint>
 
+#include "fewstep/host/minibatch.h"
 #include "fewstep/host/philox_stream.h"
 #include "fewstep/numerics/elementary.h"
 
@@ -39,6 +40,7 @@ struct Points {
   float* x;
   float* y;
   uint32_t n;
+  uint32_t inner_batch = 0;  ///< In the order of such minibatches.
 };
 
 /// A curve of the family, and points on it.
@@ -53,7 +55,10 @@ FEWSTEP_HD inline void draw_sinusoid(SinusoidFamily family,
   const float omega = frequencies ? random.uniform(0.8F, 1.2F) : 1.0F;
   const float offset = frequencies ? phase : -phase;
   const auto draw = [&](const Points& p) {
-    for (uint32_t k = 0; k < p.n; ++k) p.x[k] = random.uniform(-5.0F, 5.0F);
+    const Minibatches order(p.n, p.inner_batch);
+    for (uint32_t k = 0; k < p.n; ++k) {
+      p.x[order.place_of(k)] = random.uniform(-5.0F, 5.0F);
+    }
     // Apart, a loop that the compiler vectorizes.
     for (uint32_t k = 0; k < p.n; ++k) {
       p.y[k] = amplitude * fewstep::sin(fma(omega, p.x[k], offset));

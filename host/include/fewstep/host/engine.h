@@ -28,7 +28,9 @@ enum class LaneLayout : uint8_t {
 struct EngineConfig {
   const Network* network;
   const Rule* rule;
-  Objective objective;  ///< Of the first iteration; see set_objective().
+  /// Of the first iteration; see set_objective(). Where it has minibatches, the
+  /// engine puts the support sets of the training split in their order.
+  Objective objective;
   const TaskSource* source;
   uint64_t seed;
   uint32_t n_threads;  ///< 0: one a core.
@@ -53,7 +55,7 @@ struct EngineConfig {
 /// Outcome of one meta-gradient.
 struct MetaStep {
   double query_loss;    ///< Mean over tasks, after adaptation.
-  double support_loss;  ///< Mean over tasks, before it (at theta_0).
+  double support_loss;  ///< Mean over tasks, before it: of step 0.
   uint32_t n_dropped;   ///< Tasks left out: a loss or gradient not finite.
 };
 
@@ -79,8 +81,9 @@ class Engine {
   virtual const EngineConfig& config() const = 0;
 
   /// The objective of the next meta-gradients: what a schedule changes during
-  /// training. `steps` must be those of the configuration. Allocates nothing;
-  /// the first meta-gradient of second order after others of first order does.
+  /// training. `steps` and `inner_batch` must be those of the configuration.
+  /// Allocates nothing; the first meta-gradient of second order after others of
+  /// first order does.
   virtual void set_objective(const Objective& objective) = 0;
 
   /// d_theta [P] and d_phi [n_phi] = the mean over the tasks of `iteration` of
@@ -94,8 +97,8 @@ class Engine {
                                  float* d_theta,
                                  float* d_phi) = 0;
 
-  /// Adapts to tasks 0 .. n_tasks - 1 of `split` and scores their queries,
-  /// together (with batch_norm: transductively).
+  /// Adapts to tasks 0 .. n_tasks - 1 of `split`, to whole support sets, and
+  /// scores their queries, together (with batch_norm: transductively).
   virtual TaskScores evaluate(const float* theta,
                               const float* phi,
                               Split split,

@@ -28,6 +28,8 @@ struct GradcheckOptions {
   uint32_t n_coordinates = 200;
   /// w_0 .. w_K of the query losses (Objective); empty: the last one's only.
   std::vector<float> step_weights;
+  /// Examples of a minibatch (Objective); `episode` is as its source draws it.
+  uint32_t inner_batch = 0;
   float dropout = 0.0F;  ///< p of dropout.h; masks are those of `seed`.
 };
 

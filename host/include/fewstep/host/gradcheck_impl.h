@@ -17,6 +17,7 @@
 #include "fewstep/host/gradcheck.h"
 #include "fewstep/host/learned_mask.h"
 #include "fewstep/host/meta_gradient.h"
+#include "fewstep/host/minibatch_order.h"
 #include "fewstep/host/philox.h"
 #include "fewstep/host/probe.h"
 #include "fewstep/inner_loop.h"
@@ -62,10 +63,39 @@ struct CheckedEpisode {
   }
 };
 
+/// What each step of the inner loop adapts to: minibatch j of `episode` has
+/// support examples j, j + m, .. (minibatch.h). Gathered one by one, apart from
+/// what the engines do.
+struct MinibatchEpisodes {
+  std::vector<Episode> parts;
+  EpisodeShape shape;  ///< Of each.
+
+  MinibatchEpisodes(const Episode& episode,
+                    const EpisodeShape& whole,
+                    uint32_t inner_batch)
+      : shape(whole) {
+    if (inner_batch != 0) shape.n_support = inner_batch;
+    const size_t m = whole.n_support / shape.n_support;
+    for (size_t j = 0; j < m; ++j) {
+      Episode part;
+      const auto take = [&](const auto& from, size_t length, auto* to) {
+        for (size_t i = j * length; i < from.size(); i += m * length) {
+          const auto row = from.begin() + static_cast<std::ptrdiff_t>(i);
+          to->insert(to->end(), row, row + static_cast<std::ptrdiff_t>(length));
+        }
+      };
+      take(episode.support_x, whole.n_in, &part.support_x);
+      take(episode.support_labels, 1, &part.support_labels);
+      take(episode.support_targets, whole.n_out, &part.support_targets);
+      parts.push_back(part);
+    }
+  }
+};
+
 /// Query loss after `steps` steps from theta at number type T, or, given
 /// weights w_0 .. w_K, the sum over k of w_k times the query loss at theta_k.
-/// Every g_k and loss_k passes through `edit` before the rule sees it. `ops` is
-/// a DropoutOps.
+/// Step k adapts to the support set of minibatches[k mod m]. Every g_k and
+/// loss_k passes through `edit` before the rule sees it. `ops` is a DropoutOps.
 template <class T, class Ops, class X, class Edit>
 T loss_after_adaptation(Ops& ops,
                         const Network& network,
@@ -73,6 +103,7 @@ T loss_after_adaptation(Ops& ops,
                         uint32_t steps,
                         const std::vector<float>& weights,
                         const CheckedEpisode<X>& episode,
+                        const std::vector<CheckedEpisode<X>>& minibatches,
                         std::vector<T> theta,
                         const std::vector<T>& phi,
                         const Edit& edit) {
@@ -109,9 +140,10 @@ T loss_after_adaptation(Ops& ops,
       total = total + constant<T>(weights[k]) * query_loss(k);
     }
     const PlainView<T> view = {theta.data()};
-    ops.start({false, k}, episode.support_x.data());
-    gradient(
-        e, ops, network, view, ws, episode.template support<T>(), grad.data());
+    const Batch<T> support =
+        minibatches[k % minibatches.size()].template support<T>();
+    ops.start({false, k}, support.x);
+    gradient(e, ops, network, view, ws, support, grad.data());
     for (size_t j = 0; j < at.size(); ++j) {
       from[j] = theta[at[j]];
       next[j] = grad[at[j]];
@@ -215,11 +247,15 @@ class Gradcheck {
       : ops_(ops),
         network_(network),
         rule_(rule),
-        episode_(episode, shape),
-        probed_(episode, shape),
+        ordered_(in_order(episode, shape, options.inner_batch)),
+        episode_(ordered_, shape),
+        probed_(ordered_, shape),
+        minibatches_(episode, shape, options.inner_batch),
         theta_(theta),
         phi_(phi),
         options_(options) {}
+  Gradcheck(const Gradcheck&) = delete;
+  Gradcheck& operator=(const Gradcheck&) = delete;
 
   std::vector<GradcheckResult> run() {
     std::vector<GradcheckResult> results;
@@ -236,6 +272,20 @@ class Gradcheck {
  private:
   using D = Dual<double>;
 
+  static Episode in_order(Episode episode,
+                          const EpisodeShape& shape,
+                          uint32_t inner_batch) {
+    MinibatchOrder(shape, inner_batch).apply(Split::kTrain, &episode);
+    return episode;
+  }
+  template <class X>
+  std::vector<CheckedEpisode<X>> checked_minibatches() const {
+    std::vector<CheckedEpisode<X>> all;
+    for (const Episode& part : minibatches_.parts) {
+      all.emplace_back(part, minibatches_.shape);
+    }
+    return all;
+  }
   template <class X, class Inner>
   DropoutOps<Inner, X> with_dropout(const Inner& ops) const {
     const EpisodeShape& shape = episode_.shape;
@@ -274,6 +324,7 @@ class Gradcheck {
     objective.steps = options_.steps;
     objective.second_order = second_order;
     objective.step_weights = options_.step_weights;
+    objective.inner_batch = options_.inner_batch;
     MetaGradient<double> m(network_,
                            rule_,
                            objective,
@@ -323,6 +374,7 @@ class Gradcheck {
                 std::vector<GradcheckResult>* results) {
     Random random(options_.seed, 0, 0, Purpose::kCheck);
     auto ops = with_dropout<double>(AllOps());
+    const auto minibatches = checked_minibatches<double>();
     for (const Quantity& q : quantities()) {
       std::vector<double> a, n;
       for (uint32_t j = 0; j < options_.n_directions; ++j) {
@@ -342,6 +394,7 @@ class Gradcheck {
                                           options_.steps,
                                           options_.step_weights,
                                           episode_,
+                                          minibatches,
                                           theta,
                                           phi,
                                           [&](D* g) {
@@ -355,6 +408,7 @@ class Gradcheck {
 
   void differences(const Quantity& q, std::vector<GradcheckResult>* results) {
     auto ops = with_dropout<Probe>(AllOps());
+    const auto minibatches = checked_minibatches<Probe>();
     const size_t offset = q.of_theta ? 0 : theta_.size();
     const uint32_t n_all = static_cast<uint32_t>(q.end - q.begin);
     std::vector<uint32_t> at(n_all);
@@ -380,6 +434,7 @@ class Gradcheck {
                                 options_.steps,
                                 options_.step_weights,
                                 probed_,
+                                minibatches,
                                 std::vector<Probe>(point.begin(), middle),
                                 std::vector<Probe>(middle, point.end()),
                                 [](Probe*) {})
@@ -408,8 +463,10 @@ class Gradcheck {
   const Ops& ops_;
   const Network& network_;
   const Rule& rule_;
+  Episode ordered_;
   CheckedEpisode<double> episode_;
   CheckedEpisode<Probe> probed_;
+  MinibatchEpisodes minibatches_;
   const std::vector<double>& theta_;
   const std::vector<double>& phi_;
   GradcheckOptions options_;

@@ -31,7 +31,10 @@ class MetaGradient {
       : network_(network),
         rule_(rule),
         objective_(objective),
-        support_tile_(support_tile),
+        dual_tile_(objective.inner_batch != 0 &&
+                           objective.inner_batch < support_tile
+                       ? objective.inner_batch
+                       : support_tile),
         tile_(support_tile > query_tile ? support_tile : query_tile),
         theta_(size_t{objective.steps} * network.n_params),
         grad_(theta_.size()),
@@ -46,8 +49,8 @@ class MetaGradient {
     objective_.step_weights.reserve(size_t{objective.steps} + 1);
   }
 
-  /// The objective of the next run(), of the same steps. run() then allocates
-  /// only if it is the first of second order.
+  /// The objective of the next run(), of the same steps and minibatches. run()
+  /// then allocates only if it is the first of second order.
   void set_objective(const Objective& objective) {
     objective_.second_order = objective.second_order;
     objective_.step_weights.assign(objective.step_weights.begin(),
@@ -56,19 +59,22 @@ class MetaGradient {
     objective_.fixed_phi = objective.fixed_phi;
   }
 
-  /// theta_0 -> theta_K on `support`. theta_0 and phi are views whose values
-  /// are T (views.h).
+  /// theta_0 -> theta_K as a device adapts, on the whole of `support` in each
+  /// step. theta_0 and phi are views whose values are T (views.h).
   template <class E, class Ops, class V, class R>
   void adapt(const E& e,
              Ops&& ops,
              const V& theta_0,
              const R& phi,
              const Batch<T>& support) {
-    host::adapt(e, ops, plan(), buffers(), theta_0, phi, support);
+    SweepPlan p = plan();
+    p.inner_batch = 0;
+    host::adapt(e, ops, p, buffers(), theta_0, phi, support);
   }
 
-  /// adapt(), then the sweep (or Reptile's difference): query_loss(),
-  /// theta_bar() and phi_bar().
+  /// Adaptation, to the objective's minibatches (whose order `support` then is
+  /// in), and the sweep or Reptile's difference: query_loss(), theta_bar() and
+  /// phi_bar().
   template <class E, class Ops, class V, class R>
   void run(const E& e,
            Ops&& ops,
@@ -93,7 +99,7 @@ class MetaGradient {
   Workspace<T> workspace() { return {&values_[0], tile_}; }
   /// Query loss at theta_K, after run().
   const T& query_loss() const { return query_loss_; }
-  /// Support loss at theta_k.
+  /// Support loss at theta_k, of what step k adapts to.
   const T& support_loss(uint32_t k) const { return support_loss_[k]; }
   /// d objective / d theta_0 [P] and d phi [n_phi], after run().
   const std::vector<T>& theta_bar() const { return theta_bar_; }
@@ -118,6 +124,7 @@ class MetaGradient {
     p.second_order = objective_.second_order;
     p.method = objective_.method;
     p.fixed_phi = objective_.fixed_phi;
+    p.inner_batch = objective_.inner_batch;
     if (!objective_.step_weights.empty()) {
       p.step_weights = objective_.step_weights.data();
     }
@@ -140,7 +147,7 @@ class MetaGradient {
     b.grad_bar = grad_bar_.data();
     b.loss_bar = &loss_bar_;
     b.hessian = hessian_.data();
-    b.dual_workspace = {dual_values_.data(), support_tile_};
+    b.dual_workspace = {dual_values_.data(), dual_tile_};
     return b;
   }
 
@@ -152,14 +159,14 @@ class MetaGradient {
     grad_bar_.resize(network_.n_params);
     if (objective_.second_order) {
       hessian_.resize(network_.n_params);
-      dual_values_.resize(workspace_values(network_, support_tile_));
+      dual_values_.resize(workspace_values(network_, dual_tile_));
     }
   }
 
   Network network_;
   Rule rule_;
   Objective objective_;
-  uint32_t support_tile_;
+  uint32_t dual_tile_;
   uint32_t tile_;  // Of the workspace at T: the larger one.
   std::vector<T> theta_, grad_, state_, support_loss_;
   T query_loss_ = constant<T>(0.0F);

@@ -15,8 +15,8 @@ enum class OuterMethod : uint8_t {
   kReptile,   ///< theta_0 - theta_K: reptile().
 };
 
-/// What a task contributes. Everything but the steps may change from one
-/// iteration to the next.
+/// What a task contributes. Everything but the steps and the minibatches may
+/// change from one iteration to the next.
 struct Objective {
   uint32_t steps = 1;        ///< K >= 1.
   bool second_order = true;  ///< Keep the term with H.
@@ -25,6 +25,9 @@ struct Objective {
   OuterMethod method = OuterMethod::kGradient;
   /// The outer loop learns nothing of phi: its derivatives may be left out.
   bool fixed_phi = false;
+  /// Examples that a step adapts to (minibatch.h), which divide the support
+  /// set's; 0: all of them.
+  uint32_t inner_batch = 0;
 
   /// Whether Hessian-vector products are taken.
   bool has_hessian() const {

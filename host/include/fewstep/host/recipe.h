@@ -82,6 +82,7 @@ enum class Adapt {
 struct InnerRecipe {
   RuleOp rule = RuleOp::kMetaSgd;
   int steps = 1;
+  int batch = 0;            ///< Objective::inner_batch, of training alone.
   double rate = 0.0;        ///< Every rate's initial value.
   bool learn_rate = false;  ///< Always true for more than one rate.
   int order = 2;            ///< 1: first-order meta-gradients; reptile: 1.

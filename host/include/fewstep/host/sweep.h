@@ -19,6 +19,9 @@
 // (learned_mask.h) chooses after the rule which parameters take its step. (Finn
 // et al. 2017; the sweep is the exact reverse mode of the loop.)
 //
+// The support set of step k is minibatch k mod m of it (minibatch.h) where the
+// plan has minibatches: of the gradient, the loss and H alike.
+//
 // reptile() stands beside sweep(): theta_0 - theta_K, without derivatives
 // (Nichol et al. 2018).
 //
@@ -33,6 +36,7 @@
 #include <cstdint>
 
 #include "fewstep/host/learned_mask.h"
+#include "fewstep/host/minibatch.h"
 #include "fewstep/host/objective.h"
 #include "fewstep/inner_loop.h"
 #include "fewstep/network.h"
@@ -50,7 +54,8 @@ struct SweepPlan {
   bool second_order;          ///< Keep the terms with H and loss_bar.
   const float* step_weights;  ///< [K + 1] w_0 .. w_K; null: w_K = 1, else 0.
   OuterMethod method;
-  bool fixed_phi;  ///< phi_bar is of no use to anybody.
+  bool fixed_phi;        ///< phi_bar is of no use to anybody.
+  uint32_t inner_batch;  ///< Examples that a step adapts to; 0: all.
 
   /// w_k.
   FEWSTEP_HD float weight(uint32_t k) const {
@@ -113,6 +118,22 @@ struct BatchPass {
   bool query;
   uint32_t step;
 };
+
+/// What step k adapts to of `support`, a set in the order of its minibatches.
+template <class T>
+FEWSTEP_HD Batch<T> support_of_step(const SweepPlan& plan,
+                                    const Batch<T>& support,
+                                    uint32_t k) {
+  if (plan.inner_batch == 0) return support;
+  const Minibatches minibatches(support.n, plan.inner_batch);
+  const uint64_t first = minibatches.first_of_step(k);
+  return {support.x + first * plan.network->n_in,
+          support.labels != nullptr ? support.labels + first : nullptr,
+          support.targets != nullptr
+              ? support.targets + first * plan.network->n_out
+              : nullptr,
+          minibatches.n};
+}
 
 /// Tells operations that want to know which batch comes (dropout.h,
 /// cpu/tape.h).
@@ -301,7 +322,8 @@ FEWSTEP_HD void mask_vjp(const E& e,
             call.phi_bar);
 }
 
-/// theta_0 -> theta_K on `support`: b.theta, b.grad, b.state, b.support_loss.
+/// theta_0 -> theta_K on `support`, which is in the order of its minibatches if
+/// the plan has some: b.theta, b.grad, b.state, b.support_loss.
 /// theta_0 and phi are views whose values are T (views.h).
 template <class T, class E, class Ops, class V, class R>
 FEWSTEP_CALLED void adapt(const E& e,
@@ -323,7 +345,7 @@ FEWSTEP_CALLED void adapt(const E& e,
                      *plan.network,
                      theta,
                      b.workspace,
-                     support,
+                     support_of_step(plan, support, k),
                      grad);
       copy_value<T>(e, batch_loss(b.workspace), b.support_loss + k);
       T* stepped = next;  // Of what adapts; the frozen are copied around it.
@@ -469,16 +491,15 @@ FEWSTEP_CALLED void sweep(const E& e,
       using View = Value<decltype(theta)>;
       step_vjp(e, ops, plan, b, k, theta, phi);
       if (plan.second_order) {
-        batch_gradient(
-            e,
-            ops,
-            BatchPass{false, k},
-            network,
-            DualView<View>{theta, b.grad_bar},
-            b.dual_workspace,
-            Batch<Dual<T>>{
-                support.x, support.labels, support.targets, support.n},
-            b.hessian);
+        const Batch<T> s = support_of_step(plan, support, k);
+        batch_gradient(e,
+                       ops,
+                       BatchPass{false, k},
+                       network,
+                       DualView<View>{theta, b.grad_bar},
+                       b.dual_workspace,
+                       Batch<Dual<T>>{s.x, s.labels, s.targets, s.n},
+                       b.hessian);
         add_tangents(e, n_params, b.hessian, b.theta_bar);
         e.barrier();
         // How the loss, as an input of the rule, moves with theta.

@@ -22,6 +22,13 @@ namespace fewstep::host {
 /// contradicts the recipe (too few classes, images or outputs).
 std::unique_ptr<TaskSource> make_task_source(const Recipe& recipe);
 
+/// Checks that inner.batch cuts a support set of `shape` into minibatches and
+/// that inner.steps take each of them. Before training only: what is trained
+/// may be evaluated on support sets of other sizes.
+///
+/// Errors: kUsage.
+void check_minibatches(const Recipe& recipe, const EpisodeShape& shape);
+
 }  // namespace fewstep::host
 
 #endif  // FEWSTEP_HOST_TASK_FACTORY_H_
