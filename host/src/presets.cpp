@@ -111,7 +111,7 @@ std::span<const Preset> presets() {
        "von Oswald et al. 2021: a learned mask says what adapts",
        axes("sgd", false, 2, "gradient", false, "sparse")},
       {"reptile",
-       "Nichol et al. 2018",
+       "Nichol et al. 2018: set inner.batch, and more shots than at test time",
        axes("sgd", false, 1, "reptile", false)},
       {"meta_sgd",
        "Li et al. 2017",

@@ -286,25 +286,35 @@ TEST(CpuEngine, AMetaStepAllocatesNothing) {
                              reference::relu_layer(),
                              reference::dense(3)}};
   const Problem s(specs, LossOp::kSoftmaxCrossEntropy, kTestRules[2], 2);
-  const Repeating source(s.net, 5, 7);
+  const Repeating source(s.net, 6, 7);
   for (const LaneLayout layout : kLayouts) {
-    const auto engine = host::make_cpu_engine(
-        {&s.net.network, &s.rule, s.objective, &source, 11, 2, layout});
-    // A worker allocates in its first item, and on a busy machine one may not
-    // get any for a while.
-    for (uint64_t i = 0; i < 100; ++i) by_engine(s, engine.get(), i, 33);
-    std::vector<float> d_theta(s.theta.size());
-    std::vector<float> d_phi(s.phi.size());
-    const std::vector<host::Objective> changing = objectives(2);
-    const AllocationGuard guard;
-    engine->meta_gradient(
-        s.theta.data(), s.phi.data(), 100, 33, d_theta.data(), d_phi.data());
-    for (const host::Objective& objective : changing) {
-      engine->set_objective(objective);
+    for (const uint32_t inner_batch : {0U, 3U}) {
+      host::Objective objective = s.objective;
+      objective.inner_batch = inner_batch;
+      const auto engine = host::make_cpu_engine(
+          {&s.net.network, &s.rule, objective, &source, 11, 2, layout});
+      // A worker allocates in its first item, and on a busy machine one may not
+      // get any for a while.
+      for (uint64_t i = 0; i < 100; ++i) by_engine(s, engine.get(), i, 33);
+      std::vector<float> d_theta(s.theta.size());
+      std::vector<float> d_phi(s.phi.size());
+      std::vector<host::Objective> changing = objectives(2);
+      for (host::Objective& o : changing) o.inner_batch = inner_batch;
+      const AllocationGuard guard;
       engine->meta_gradient(
-          s.theta.data(), s.phi.data(), 101, 33, d_theta.data(), d_phi.data());
+          s.theta.data(), s.phi.data(), 100, 33, d_theta.data(), d_phi.data());
+      for (const host::Objective& o : changing) {
+        engine->set_objective(o);
+        engine->meta_gradient(s.theta.data(),
+                              s.phi.data(),
+                              101,
+                              33,
+                              d_theta.data(),
+                              d_phi.data());
+      }
+      EXPECT_EQ(guard.count(), 0U)
+          << static_cast<int>(layout) << ", batch " << inner_batch;
     }
-    EXPECT_EQ(guard.count(), 0U) << static_cast<int>(layout);
   }
 }
 

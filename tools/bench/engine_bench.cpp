@@ -22,7 +22,8 @@
 // a task with n_s + n_q examples and K steps, (3 K n_s + n_q) times those of
 // one example's gradient (K gradients of the support set, K Hessian-vector
 // products of twice a gradient each, one gradient of the query set); first
-// order (K n_s + n_q). Recomputing counts nothing.
+// order (K n_s + n_q). n_s is inner.batch where there is one. Recomputing
+// counts nothing.
 //
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
@@ -129,6 +130,7 @@ class Training {
                           recipe, network_.network, random[0], random[1])),
         initial_(host::initial_state(recipe)) {
     source_->check(host::Split::kTrain);
+    host::check_minibatches(recipe, source_->shape());
     host::EngineConfig config = {};
     config.network = &network_.network;
     config.rule = &rule_;
@@ -149,9 +151,13 @@ class Training {
   uint64_t multiply_adds() const {
     const host::EpisodeShape& s = source_->shape();
     const uint64_t steps = static_cast<uint64_t>(recipe_.inner.steps);
+    const uint64_t n_step =
+        host::Minibatches(s.n_support,
+                          static_cast<uint32_t>(recipe_.inner.batch))
+            .n;
     const uint64_t gradients = (recipe_.inner.order == 2 ? 3 : 1) * steps;
     return n_tasks() * multiply_adds_per_example(network_.network) *
-           (gradients * s.n_support + s.n_query);
+           (gradients * n_step + s.n_query);
   }
 
   Json facts() const {
