@@ -127,6 +127,15 @@ TEST(OnGpu, StepOptionsEqualTheCpuEngine) {
   }
 }
 
+TEST(OnGpu, MinibatchesEqualTheCpuEngine) {
+  for (const TestRule& rule : kTestRules) {
+    Problem s(zoo()[6], LossOp::kSoftmaxCrossEntropy, rule, 4, 6);
+    s.objective.inner_batch = 2;
+    SCOPED_TRACE(rule.name);
+    expect_same_engines(s, 40);
+  }
+}
+
 // Sums from GPU to GPU, where there are two.
 TEST(OnGpu, TwoGpusEqualTheCpuEngine) {
   const Problem s(zoo()[6], LossOp::kSoftmaxCrossEntropy, RuleOp::kMetaSgd, 2);
