@@ -438,7 +438,8 @@ TEST_F(Cli, ChecksGradients) {
 TEST_F(Cli, ListsPresetsAndTrainsOne) {
   const Outcome o = run("presets");
   EXPECT_EQ(o.exit, 0);
-  EXPECT_THAT(o.out, HasSubstr("reptile  (Nichol et al. 2018: set inner.batch, "));
+  EXPECT_THAT(o.out,
+              HasSubstr("reptile  (Nichol et al. 2018: set inner.batch, "));
   EXPECT_THAT(o.out, HasSubstr("outer.method=reptile"));
   ASSERT_EQ(run("train tiny.toml --out run --quiet --set preset=reptile").exit,
             0);
