@@ -397,6 +397,7 @@ TEST(LaneRules, HaveTheBitsOfFloat) {
                               lgb.data(),
                               &loss_bar,
                               lp.data(),
+                              false,
                               scratch.data()};
     host::LaneOps().vjp(e, vjp, PlainView<Lanes>{lt.data()}, rates);
     for (int l = 0; l < kLanes; ++l) {
@@ -435,6 +436,7 @@ TEST(LaneRules, HaveTheBitsOfFloat) {
                                gb.data(),
                                &fb,
                                phi_bar[at].data(),
+                               false,
                                float_scratch.data()};
       AllOps().vjp(e, fv, PlainView<float>{theta[at].data()}, fphi);
       const auto of_lane = [&](const std::vector<Lanes>& v) {
