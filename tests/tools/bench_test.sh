@@ -22,7 +22,7 @@ expect() {
     exit 1
   fi
 }
-expect 2 "no case sinus; there are: sinusoid conv4-64" \
+expect 2 "no case sinus; there are: sinusoid sinusoid-maml" \
   bash "$bench/bench.sh" --only sinus
 expect 2 "--threads two: not a number" bash "$bench/bench.sh" --threads two
 expect 2 "--out needs a value" bash "$bench/bench.sh" --out
