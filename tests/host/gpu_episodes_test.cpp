@@ -134,14 +134,14 @@ class ImagesOnGpu : public ::testing::Test {
   }
 
   TempDir dir_;
-  const Problem s{{"conv",
-                   {1, kSize, kSize},
-                   {reference::conv(4, 3, 2, 1),
-                    reference::relu_layer(),
-                    reference::dense(3)}},
-                  LossOp::kSoftmaxCrossEntropy,
-                  RuleOp::kMetaSgd,
-                  2};
+  static NamedSpecs conv() {
+    return {"conv",
+            {1, kSize, kSize},
+            {reference::conv(4, 3, 2, 1),
+             reference::relu_layer(),
+             reference::dense(3)}};
+  }
+  const Problem s{conv(), LossOp::kSoftmaxCrossEntropy, RuleOp::kMetaSgd, 2};
 };
 
 TEST_F(ImagesOnGpu, EpisodesAreThoseOfTheHost) {
@@ -158,14 +158,7 @@ TEST_F(ImagesOnGpu, EpisodesAreThoseOfTheHost) {
 TEST_F(ImagesOnGpu, AreInTheOrderOfMinibatches) {
   const host::Images source = images(true, 6, 4);
   for (const uint32_t inner_batch : {6U, 2U}) {
-    Problem m({"conv",
-               {1, kSize, kSize},
-               {reference::conv(4, 3, 2, 1),
-                reference::relu_layer(),
-                reference::dense(3)}},
-              LossOp::kSoftmaxCrossEntropy,
-              RuleOp::kMetaSgd,
-              6);
+    Problem m(conv(), LossOp::kSoftmaxCrossEntropy, RuleOp::kMetaSgd, 6);
     m.objective.inner_batch = inner_batch;
     HostDeviceLog log;
     expect_same_on(m, source, &log, 1);
