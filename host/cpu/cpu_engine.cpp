@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <bit>
+#include <exception>
 #include <thread>
 
 #include "fewstep/host/engine.h"
@@ -53,6 +54,7 @@ class CpuEngine : public Engine {
       solvers_.push_back(channels_ ? make_channel_solver(config_, *channels_)
                                    : make_task_solver(config_));
     }
+    own_groups_.resize(pool_.size());
   }
 
   const EngineConfig& config() const override { return config_; }
@@ -71,26 +73,40 @@ class CpuEngine : public Engine {
                          float* d_phi) override {
     const uint32_t n_groups = (n_tasks + width_ - 1) / width_;
     if (groups_.size() < n_groups) groups_.resize(n_groups);
-    pool_.run(n_groups, [&](uint32_t g, uint32_t w) {
-      solvers_[w]->meta_gradient(
-          theta,
-          phi,
-          TaskRange{Split::kTrain, iteration, g * width_, n_tasks},
-          &groups_[g]);
-      groups_[g].worker = w;
-      groups_[g].used = 0;
-      for (uint32_t l = 0; l < std::min(width_, n_tasks - g * width_); ++l) {
-        if (is_finite(groups_[g].query_loss[l])) groups_[g].used |= 1U << l;
+    for (std::vector<uint32_t>& own : own_groups_) {
+      own.clear();
+      own.reserve(n_groups);
+    }
+    std::atomic<uint32_t> next = 0;
+    std::atomic<bool> failed = false;
+    Sums sums(progress_, n_groups, d_theta, d_phi);
+    // One round: who has no more groups to solve adds those it has solved, and
+    // waits there for nobody but the workers of the groups before them.
+    pool_.run_on_each([&](uint32_t w) {
+      std::exception_ptr error;
+      for (uint32_t g = next++; g < n_groups; g = next++) {
+        own_groups_[w].push_back(g);
+        groups_[g].used = 0;
+        if (failed) continue;
+        try {
+          solve(*solvers_[w], theta, phi, iteration, g, n_tasks);
+        } catch (...) {
+          // The others are waiting for this group: it is added, empty.
+          failed = true;
+          error = std::current_exception();
+        }
       }
+      add_own_groups(w, &sums);
+      if (error != nullptr) std::rethrow_exception(error);
     });
 
-    if (!mean_over_tasks(n_groups, d_theta, d_phi)) {
-      // A sum is not finite: because of a task, which then is left out, or
-      // because it overflowed.
+    if (!sums.finite) {
+      // Because of a task, which then is left out, or because it overflowed.
       for (uint32_t t = 0; t < n_tasks; ++t) {
         if (!has_finite_gradient(t)) groups_[t / width_].drop(t % width_);
       }
-      mean_over_tasks(n_groups, d_theta, d_phi);
+      Sums again(progress_, n_groups, d_theta, d_phi);
+      pool_.run_on_each([&](uint32_t w) { add_own_groups(w, &again); });
     }
     MetaStep step = {};
     for (uint32_t t = 0; t < n_tasks; ++t) {
@@ -161,40 +177,71 @@ class CpuEngine : public Engine {
     }
   }
 
-  // d[i] = sum over used tasks ascending / their number. False if one of them
-  // is not finite, and then some task's value is not, or a sum overflowed.
-  //
+  // d[i] = sum over used tasks ascending / their number, in the making.
+  struct Sums {
+    Sums(Progress (&progress)[2 * kChunks],
+         uint32_t groups,
+         float* th,
+         float* ph)
+        : n_groups(groups), d_theta(th), d_phi(ph) {
+      for (Progress& p : progress) p.n_groups = 0;
+    }
+    uint32_t n_groups;
+    float* d_theta;
+    float* d_phi;
+    std::atomic<bool> finite =
+        true;  // All of them: no task's value, and no sum, is not.
+  };
+
+  // The tasks of group g, and which of them have a loss.
+  void solve(Solver& solver,
+             const float* theta,
+             const float* phi,
+             uint64_t iteration,
+             uint32_t g,
+             uint32_t n_tasks) {
+    const uint32_t first = g * width_;
+    Group& group = groups_[g];
+    solver.meta_gradient(theta,
+                         phi,
+                         TaskRange{Split::kTrain, iteration, first, n_tasks},
+                         &group);
+    for (uint32_t l = 0; l < std::min(width_, n_tasks - first); ++l) {
+      if (is_finite(group.query_loss[l])) group.used |= 1U << l;
+    }
+  }
+
   // Gradients stay in the caches of the worker that computed them: it adds its
   // groups, chunk by chunk, each as soon as all groups before them are in the
   // chunk's sums. While one worker is at the next chunk, another adds its
   // groups to this one.
-  bool mean_over_tasks(uint32_t n_groups, float* d_theta, float* d_phi) {
-    uint32_t n_used = 0;
-    for (uint32_t g = 0; g < n_groups; ++g) {
-      n_used += static_cast<uint32_t>(std::popcount(groups_[g].used));
+  void add_own_groups(uint32_t w, Sums* sums) {
+    const std::vector<uint32_t>& own = own_groups_[w];
+    for (size_t i = 0; i < own.size(); ++i) {
+      const uint32_t first = own[i];
+      while (i + 1 < own.size() && own[i + 1] == own[i] + 1) ++i;
+      const uint32_t last = own[i] + 1;
+      for_each_chunk([&](const Chunk& part, Progress* progress) {
+        std::atomic<uint32_t>& done = progress->n_groups;
+        for (uint32_t n = done; n != first; n = done) wait_for_change(done, n);
+        float* const sum = part.is_theta ? sums->d_theta : sums->d_phi;
+        add_groups(part, first, last, sum);
+        if (last == sums->n_groups && !divide(part, n_used(last), sum)) {
+          sums->finite = false;
+        }
+        done = last;
+        done.notify_all();
+      });
     }
-    const float count = std::max(1.0F, static_cast<float>(n_used));
-    for (Progress& p : progress_) p.n_groups = 0;
-    std::atomic<bool> finite = true;
-    pool_.run_on_each([&](uint32_t w) {
-      for (uint32_t g = 0; g < n_groups; ++g) {
-        if (groups_[g].worker != w) continue;
-        const uint32_t first = g;
-        while (g + 1 < n_groups && groups_[g + 1].worker == w) ++g;
-        for_each_chunk([&](const Chunk& part, Progress* progress) {
-          std::atomic<uint32_t>& done = progress->n_groups;
-          for (uint32_t n = done; n != first; n = done) {
-            wait_for_change(done, n);
-          }
-          float* const sum = part.is_theta ? d_theta : d_phi;
-          add_groups(part, first, g + 1, sum);
-          if (g + 1 == n_groups && !divide(part, count, sum)) finite = false;
-          done = g + 1;
-          done.notify_all();
-        });
-      }
-    });
-    return finite;
+  }
+
+  // Tasks that the first n groups use, or 1 if there are none.
+  float n_used(uint32_t n) const {
+    uint32_t used = 0;
+    for (uint32_t g = 0; g < n; ++g) {
+      used += static_cast<uint32_t>(std::popcount(groups_[g].used));
+    }
+    return std::max(1.0F, static_cast<float>(used));
   }
 
   // sum[i] /= count; false if a sum is not finite.
@@ -215,6 +262,7 @@ class CpuEngine : public Engine {
     if (first == 0) std::fill(sum + part.begin, sum + part.end, 0.0F);
     for (uint32_t g = first; g < last; ++g) {
       const Group& group = groups_[g];
+      if (group.used == 0) continue;
       const float* const from = values(group, part.is_theta);
       uint32_t i = part.begin;
       if (width_ == kWidth) {
@@ -265,6 +313,7 @@ class CpuEngine : public Engine {
   WorkerPool pool_;
   std::vector<std::unique_ptr<Solver>> solvers_;  // One a worker.
   std::vector<Group> groups_;
+  std::vector<std::vector<uint32_t>> own_groups_;  // Of a round, by worker.
   Progress progress_[2 * kChunks];
 };
 

@@ -34,8 +34,7 @@ struct Group {
   }
   float query_loss[kLanes];
   float support_loss[kLanes];
-  uint32_t used;    ///< Bit t: task t is not dropped.
-  uint32_t worker;  ///< Whose caches it is in.
+  uint32_t used;  ///< Bit t: task t is not dropped.
 
   bool uses(uint32_t t) const { return (used >> t & 1U) != 0; }
   void drop(uint32_t t) { used &= ~(1U << t); }
