@@ -55,6 +55,7 @@ class Tape {
     uint64_t n = 0;
     for (uint32_t i = network.first_param_layer; i < network.n_layers; ++i) {
       const Layer& l = network.layers[i];
+      if (l.op != LayerOp::kDense && l.n_params() != 0) is_dense_ = false;
       if (l.op != LayerOp::kDense && l.op != LayerOp::kConv2d) continue;
       LayerTape t = {l.param_offset, n, kNone};
       n += uint64_t{n_examples} * l.n_out();
@@ -103,6 +104,11 @@ class Tape {
     return t == nullptr || t->delta == kNone ? nullptr
                                              : at(t->delta, c.layer->n_in());
   }
+  /// Whether what adapts to n examples, tile at a time, is dense layers in one
+  /// tile, all of them on the tape.
+  bool is_dense(uint32_t n, uint32_t tile) const {
+    return on_ && is_dense_ && n <= tile;
+  }
   /// Whether layer c.layer's sums need no values in the pass at hand.
   bool has(LayerOp op, const Layer& layer) const {
     return active_ && find(op, layer) != nullptr;
@@ -127,6 +133,7 @@ class Tape {
   }
 
   uint32_t n_in_;
+  bool is_dense_ = true;
   std::vector<LayerTape> layers_;
   uint64_t step_values_ = 0, n_values_ = 0;
   bool fits_ = false;
@@ -150,6 +157,15 @@ class TapeOps : public WrappedOps<Ops> {
     tape_->start(pass, x);
   }
   void stop() { tape_->stop(); }
+
+  /// sweep.h: dense layers add their tangents where they are to go.
+  bool add_tangents_to(X* to, Dual<X>* grad, uint32_t n, uint32_t tile) {
+    if (!TangentSums<Dual<X>>::kHas || !tape_->is_dense(n, tile)) return false;
+    tangents_ = to;
+    grad_ = grad;
+    return true;
+  }
+  void tangents_added() { tangents_ = nullptr; }
 
   template <class W, class E>
   void forward(const E& e, LayerOp op, const LayerCall<X>& c) const {
@@ -176,7 +192,11 @@ class TapeOps : public WrappedOps<Ops> {
                        LayerOp op,
                        const LayerCall<Dual<X>>& c) const {
     if (tape_->has(op, *c.layer)) {
-      ops_.template weight_gradient<TangentView<W>>(e, op, c);
+      LayerCall<Dual<X>> call = c;
+      if constexpr (TangentSums<Dual<X>>::kHas) {
+        if (tangents_ != nullptr) call.tangents = tangents_ + (c.grad - grad_);
+      }
+      ops_.template weight_gradient<TangentView<W>>(e, op, call);
     } else {
       ops_.template weight_gradient<W>(e, op, c);
     }
@@ -212,6 +232,9 @@ class TapeOps : public WrappedOps<Ops> {
   using WrappedOps<Ops>::ops_;
 
   Tape<X>* tape_;
+  // Of the Hessian-vector product at hand.
+  X* tangents_ = nullptr;
+  const Dual<X>* grad_ = nullptr;
 };
 
 }  // namespace fewstep::host

@@ -21,6 +21,7 @@
 #include <Eigen/Core>
 
 #include "fewstep/config.h"
+#include "fewstep/numerics/dual.h"
 #include "fewstep/numerics/elementary.h"
 #include "fewstep/numerics/real.h"
 
@@ -267,6 +268,15 @@ FEWSTEP_INLINE bool all_finite(Packet<Of> x) {
   for (int i = 0; i < kLanes; ++i) any |= lane(special, i) != 0;
   return !any;
 }
+
+/// layers/layer.h; cpu/tape.h uses it.
+template <class T>
+struct TangentSums;
+template <class Of>
+struct TangentSums<Dual<Packet<Of>>> {
+  static constexpr bool kHas = true;
+  Packet<Of>* tangents = nullptr;
+};
 
 }  // namespace fewstep
 

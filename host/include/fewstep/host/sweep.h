@@ -142,6 +142,23 @@ FEWSTEP_HD void start_batch(Ops& ops, const BatchPass& pass, const X* x) {
   if constexpr (requires { ops.start(pass, x); }) ops.start(pass, x);
 }
 
+/// Whether the Hessian-vector product that comes, of n examples taken tile at a
+/// time, adds its tangents to `to` [P] itself, and not to `grad`; until
+/// tangents_added(ops). (cpu/tape.h)
+template <class Ops, class T>
+FEWSTEP_HD bool add_tangents_to(
+    Ops& ops, T* to, Dual<T>* grad, uint32_t n, uint32_t tile) {
+  if constexpr (requires { ops.add_tangents_to(to, grad, n, tile); }) {
+    return ops.add_tangents_to(to, grad, n, tile);
+  } else {
+    return false;
+  }
+}
+template <class Ops>
+FEWSTEP_HD void tangents_added(Ops& ops) {
+  if constexpr (requires { ops.tangents_added(); }) ops.tangents_added();
+}
+
 /// grad and the loss (batch_loss(ws)) of a whole batch: inner_loop.h's
 /// gradient(), unless the operations bring their own (host/cpu/channel_ops.h).
 template <class T, class E, class W, class Ops>
@@ -492,6 +509,8 @@ FEWSTEP_CALLED void sweep(const E& e,
       step_vjp(e, ops, plan, b, k, theta, phi);
       if (plan.second_order) {
         const Batch<T> s = support_of_step(plan, support, k);
+        const bool added = add_tangents_to(
+            ops, b.theta_bar, b.hessian, s.n, b.dual_workspace.tile);
         batch_gradient(e,
                        ops,
                        BatchPass{false, k},
@@ -500,8 +519,11 @@ FEWSTEP_CALLED void sweep(const E& e,
                        b.dual_workspace,
                        Batch<Dual<T>>{s.x, s.labels, s.targets, s.n},
                        b.hessian);
-        add_tangents(e, n_params, b.hessian, b.theta_bar);
-        e.barrier();
+        tangents_added(ops);
+        if (!added) {
+          add_tangents(e, n_params, b.hessian, b.theta_bar);
+          e.barrier();
+        }
         // How the loss, as an input of the rule, moves with theta.
         if (uses_loss(plan.rule->op)) {
           add_multiple(e, n_params, *b.loss_bar, grad, b.theta_bar);

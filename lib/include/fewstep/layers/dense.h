@@ -40,12 +40,15 @@ struct Dense {
     const uint32_t n_in = c.layer->n_in();
     const uint32_t n_out = c.layer->out_c;
     const T* const dL_dout = c.out;
-    with_input(c, [&](const auto* in) FEWSTEP_INLINE_LAMBDA {
-      add_products<SumOf<W, T>>(
-          e, c.grad, c.first, dL_dout, n_out, n_out, in, n_in, n_in, c.n);
+    using Sums = SumOf<W, T>;
+    with_gradient<Sums>(c, [&](auto grad, bool first) FEWSTEP_INLINE_LAMBDA {
+      with_input(c, [&](const auto* in) FEWSTEP_INLINE_LAMBDA {
+        add_products<Sums>(
+            e, grad, first, dL_dout, n_out, n_out, in, n_in, n_in, c.n);
+      });
+      add_sums<Sums>(
+          e, grad + c.layer->n_weights, first, dL_dout, n_out, n_out, c.n);
     });
-    add_sums<SumOf<W, T>>(
-        e, c.grad + c.layer->n_weights, c.first, dL_dout, n_out, n_out, c.n);
   }
 
   /// dL_din[e][i] = sum_o W[o][i] dL_dout[e][o]

@@ -22,9 +22,18 @@
 
 namespace fewstep {
 
+/// Where a weight gradient of tangents alone (TangentView) may add its sums,
+/// instead of writing them beside the values in `grad`: `tangents`, at the
+/// layer's first parameter, or null. Of the CPU engine's dual numbers only
+/// (host/include/fewstep/host/lanes.h), and of dense layers.
+template <class T>
+struct TangentSums {
+  static constexpr bool kHas = false;
+};
+
 /// Arguments of a layer operation on a tile of examples.
 template <class T>
-struct LayerCall {
+struct LayerCall : TangentSums<T> {
   const Layer* layer;
   uint32_t n;          ///< Examples in the tile.
   RawView weights;     ///< At the layer's first parameter.

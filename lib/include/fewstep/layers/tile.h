@@ -198,6 +198,21 @@ FEWSTEP_INLINE void store_delta_columns(const Sum (&sums)[kRows][kCols],
   }
 }
 
+/// load_rows() and store_rows() of sums that are added to what is there.
+template <int kRows, int kCols, class Sum>
+FEWSTEP_INLINE void load_rows(Sum (&sums)[kRows][kCols], AddTo<Sum>, uint32_t) {
+  init_sums(sums, [](int, int) { return constant<Sum>(0.0F); });
+}
+template <int kRows, int kCols, class Sum>
+FEWSTEP_INLINE void store_rows(const Sum (&sums)[kRows][kCols],
+                               AddTo<Sum> to,
+                               uint32_t step) {
+  store_sums(sums, [&](int r, int c, const Sum& sum) {
+    put_sum(to + (static_cast<uint32_t>(r) * step + static_cast<uint32_t>(c)),
+            sum);
+  });
+}
+
 /// v[i] = *p[i]++
 template <int i = 0, int n, class T>
 FEWSTEP_INLINE void load_next(const T* (&p)[n], T (&v)[n]) {
@@ -312,6 +327,20 @@ FEWSTEP_INLINE void multiply_column_by_rows(Sum (&sums)[kRows][kCols],
   }
 }
 
+/// f(where the call's gradient goes, whether sums start at +0): to `grad`, or
+/// to its TangentSums if it has some. Sums: a SumOf.
+template <class Sums, class T, class F>
+FEWSTEP_INLINE void with_gradient(const LayerCall<T>& c, const F& f) {
+  using Sum = typename Sums::Type;
+  if constexpr (TangentSums<T>::kHas && !IsSame<Sum, T>::value) {
+    if (c.tangents != nullptr) {
+      f(AddTo<Sum>{c.tangents}, true);
+      return;
+    }
+  }
+  f(c.grad, c.first);
+}
+
 /// f(Int<n>) for a count n in [1, max].
 template <int max, class F>
 FEWSTEP_INLINE void with_count(uint32_t n, const F& f) {
@@ -381,10 +410,11 @@ FEWSTEP_INLINE void for_each_tile(const E& e,
 }
 
 /// g[r * n_cols + c] += sum over k of a[k * a_step + r] b[k * b_step + c];
-/// `first`: the sums start at +0 and g is only written. Sums: a SumOf.
-template <class Sums, class E, class T, class B>
+/// `first`: the sums start at +0 and g is only written. Sums: a SumOf; g: an
+/// array, or AddTo one.
+template <class Sums, class E, class G, class T, class B>
 FEWSTEP_INLINE void add_products(const E& e,
-                                 T* g,
+                                 G g,
                                  bool first,
                                  const T* a,
                                  uint32_t a_step,
@@ -398,7 +428,7 @@ FEWSTEP_INLINE void add_products(const E& e,
   for_each_tile<Shape::kRows, Shape::kCols, Shape::kExactCols>(
       e, n_rows, n_cols, [=](auto rows, auto cols, uint32_t row, uint32_t col) {
         Sum sums[decltype(rows)::value][decltype(cols)::value];
-        T* const at = g + row * n_cols + col;
+        const G at = g + (row * n_cols + col);
         if (first) {
           init_sums(sums, [](int, int) { return constant<Sum>(0.0F); });
         } else {
@@ -410,9 +440,9 @@ FEWSTEP_INLINE void add_products(const E& e,
 }
 
 /// g[r] += sum over k of a[k * a_step + r]; `first` as above.
-template <class Sums, class E, class T>
+template <class Sums, class E, class G, class T>
 FEWSTEP_INLINE void add_sums(const E& e,
-                             T* g,
+                             G g,
                              bool first,
                              const T* a,
                              uint32_t a_step,
@@ -420,7 +450,7 @@ FEWSTEP_INLINE void add_sums(const E& e,
                              uint32_t n) {
   e.for_each(n_rows, [&](uint32_t r) {
     using Sum = typename Sums::Type;
-    Sum sum = first ? constant<Sum>(0.0F) : as_sum<Sum>(g[r]);
+    Sum sum = start_sum<Sum>(g + r, first);
     for (uint32_t k = 0; k < n; ++k) {
       sum = sum + as_sum<Sum>(a[k * a_step + r]);
     }

@@ -93,6 +93,28 @@ FEWSTEP_INLINE void put_sum(Dual<Sum>* at, const Sum& sum) {
   at->tangent = sum;
 }
 
+/// Values that sums are added to, in the place of an array of gradients that
+/// they are written to. The sums start at +0.
+template <class Sum>
+struct AddTo {
+  Sum* at;
+  FEWSTEP_INLINE AddTo operator+(uint32_t i) const { return {at + i}; }
+};
+template <class Sum>
+FEWSTEP_INLINE void put_sum(AddTo<Sum> to, const Sum& sum) {
+  *to.at = *to.at + sum;
+}
+
+/// What a sum that goes to *at starts from.
+template <class Sum, class T>
+FEWSTEP_INLINE Sum start_sum(const T* at, bool first) {
+  return first ? constant<Sum>(0.0F) : as_sum<Sum>(*at);
+}
+template <class Sum>
+FEWSTEP_INLINE Sum start_sum(AddTo<Sum>, bool) {
+  return constant<Sum>(0.0F);
+}
+
 }  // namespace fewstep
 
 #endif  // FEWSTEP_LAYERS_TILE_SHAPE_H_
