@@ -1,5 +1,10 @@
 // A recipe: everything that determines a meta-training run, read from TOML.
 //
+// tools/recipes/README.md is the reference of its keys, their defaults and what
+// is refused. The fields here are what the keys come to: most have a key's
+// name; `betas` are beta1 and beta2, momentum's `beta` is beta1, and
+// `multi_step = false` is multi_step_iterations = 0.
+//
 // Reading checks every key, type and range and the recipe as a whole (shapes,
 // classes against outputs), so the rest of the code can trust it. Errors name
 // the file, the line, the key and the remedy.
