@@ -143,7 +143,8 @@ class Writer {
   std::vector<uint8_t> payload_;
 };
 
-// `what(i)` names value i, `key` the recipe key that chose f16.
+// `name(i)` names value i, `key` the recipe key of [capsule], and option of
+// `fewstep pack`, that chose f16.
 template <class Name>
 std::vector<uint16_t> encode_as_f16(std::span<const float> values,
                                     const char* key,
@@ -152,13 +153,16 @@ std::vector<uint16_t> encode_as_f16(std::span<const float> values,
   for (size_t i = 0; i < values.size(); ++i) {
     stored[i] = half_from_float(values[i]);
     if ((stored[i] & kHalfInfinity) == kHalfInfinity) {
-      throw Error(Exit::kUsage,
-                  fmt::format("{} is {}, beyond f16's largest value {}: store "
-                              "with {} = \"f32\"",
-                              name(i),
-                              values[i],
-                              kF16Max,
-                              key));
+      throw Error(
+          Exit::kUsage,
+          fmt::format("{} is {}, beyond f16's largest value {}: store "
+                      "with [capsule] {} = \"f32\", or pack a finished run "
+                      "with --{} f32 (fewstep pack)",
+                      name(i),
+                      values[i],
+                      kF16Max,
+                      key,
+                      key));
     }
   }
   return stored;
@@ -191,7 +195,7 @@ void write_init(Writer& w, const CapsuleContents& c) {
   switch (c.init_storage) {
     case Storage::kF32: w.put(c.theta); break;
     case Storage::kF16:
-      w.put(encode_as_f16(c.theta, "[capsule] init", [&](size_t i) {
+      w.put(encode_as_f16(c.theta, "init", [&](size_t i) {
         return parameter_name(c.network, i);
       }));
       break;
@@ -260,9 +264,8 @@ void write_rule(Writer& w, const CapsuleContents& c) {
   switch (c.rate_storage) {
     case Storage::kF32: w.put(c.phi); break;
     case Storage::kF16:
-      w.put(encode_as_f16(c.phi, "[capsule] rates", [](size_t i) {
-        return fmt::format("rate {}", i);
-      }));
+      w.put(encode_as_f16(
+          c.phi, "rates", [](size_t i) { return fmt::format("rate {}", i); }));
       break;
     case Storage::kLog8: w.put(codes); break;
   }

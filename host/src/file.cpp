@@ -83,6 +83,31 @@ const char* remedy(int error) {
   }
 }
 
+// The file that `name` stands for: a link stays one, and what it points to is
+// replaced. Devices and pipes would be replaced by a file, and are refused.
+std::filesystem::path target_of(const std::filesystem::path& name) {
+  std::error_code ignored;
+  const std::filesystem::file_status status =
+      std::filesystem::status(name, ignored);
+  if (std::filesystem::exists(status) &&
+      !std::filesystem::is_regular_file(status) &&
+      !std::filesystem::is_directory(status)) {
+    throw Error(Exit::kUsage,
+                fmt::format("{} is no file but a device or a pipe; give the "
+                            "name of a file",
+                            name.string()));
+  }
+  std::filesystem::path path = name;
+  constexpr int kMostLinks = 40;
+  for (int i = 0; i < kMostLinks && std::filesystem::is_symlink(path, ignored);
+       ++i) {
+    const std::filesystem::path to =
+        std::filesystem::read_symlink(path, ignored);
+    path = to.is_absolute() ? to : path.parent_path() / to;
+  }
+  return path;
+}
+
 }  // namespace
 
 std::vector<uint8_t> read_file(const std::filesystem::path& path) {
@@ -106,8 +131,9 @@ std::vector<uint8_t> read_file(const std::filesystem::path& path) {
   return bytes;
 }
 
-void save_file_atomically(const std::filesystem::path& path,
+void save_file_atomically(const std::filesystem::path& name,
                           std::span<const uint8_t> bytes) {
+  const std::filesystem::path path = target_of(name);
   const std::string temporary =
       fmt::format("{}.tmp-{}", path.string(), getpid());
   const auto fail = [&](int error, bool remove) {
@@ -146,6 +172,10 @@ std::filesystem::path resolve_data_path(
     const std::filesystem::path& path,
     const std::filesystem::path& recipe_dir) {
   std::error_code ignored;
+  if (path.empty()) {
+    throw Error(Exit::kBadData,
+                "a path of the recipe is empty; name a file or a folder");
+  }
   if (path.is_absolute()) {
     if (std::filesystem::exists(path, ignored)) return path;
     throw Error(Exit::kBadData,

@@ -242,12 +242,6 @@ void read_inner(const TableReader& r, Recipe* recipe) {
   read_mask(r, inner);
   inner->weight_decay = r.real("weight_decay", 0.0, kAny, 0.0);
   inner->clip_norm = r.real("clip_norm", 0.0, kAny, 0.0);
-  for (const char* key : {"weight_decay", "clip_norm"}) {
-    const double value = key[0] == 'w' ? inner->weight_decay : inner->clip_norm;
-    if (value != 0.0 && static_cast<float>(value) == 0.0F) {
-      r.fail(key, "is smaller than the smallest float: use 0 for none");
-    }
-  }
 }
 
 }  // namespace fewstep::host

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <sstream>
@@ -195,7 +196,19 @@ double TableReader::real(std::string_view key,
   if (!node.is_number()) wrong(key, expected);
   const double value = *node.value<double>();
   if (!(value >= min && value <= max)) wrong(key, expected);
+  check_float(key, value);
   return value;
+}
+
+// What is computed with is a float: a smaller number would silently be 0, and
+// for some keys that means another thing.
+void TableReader::check_float(std::string_view key, double value) const {
+  constexpr double kLeast = std::numeric_limits<float>::min();
+  if (value == 0.0 || std::abs(value) >= kLeast) return;
+  fail(key,
+       fmt::format("{} is too small for a float; use 0, or at least {:.3g}",
+                   value,
+                   kLeast));
 }
 
 bool TableReader::boolean(std::string_view key, bool fallback) const {

@@ -131,6 +131,7 @@ class TableReader {
                                 const KeyTable& all) const;
   [[noreturn]] void missing(std::string_view key,
                             const std::string& expected) const;
+  void check_float(std::string_view key, double value) const;
   [[noreturn]] void wrong(std::string_view key,
                           const std::string& expected) const;
 

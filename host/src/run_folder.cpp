@@ -36,6 +36,7 @@ std::string fixed_part(Recipe recipe) {
   const std::string init_from = recipe.run.init_from;
   recipe.run = RunRecipe();
   recipe.run.init_from = init_from;
+  recipe.capsule = CapsuleRecipe();  // Only packing looks at it.
   return to_toml(recipe);
 }
 

@@ -24,6 +24,11 @@ ZipReader::ZipReader(const std::filesystem::path& path)
         Exit::kBadData,
         fmt::format(
             "{}: cannot read: {}", path.string(), std::strerror(errno)));
+  if (S_ISDIR(info.st_mode)) {
+    throw Error(Exit::kBadData,
+                fmt::format("{}: is a folder; give the name of a file in it",
+                            path.string()));
+  }
   if (archive_read_support_format_zip_seekable(a) != ARCHIVE_OK ||
       archive_read_open_filename(a, path.c_str(), 1 << 18) != ARCHIVE_OK)
     fail("");

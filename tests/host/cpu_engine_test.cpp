@@ -8,6 +8,7 @@
 #include <cmath>
 #include <limits>
 #include <set>
+#include <stdexcept>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -16,6 +17,7 @@
 #include "channel_network.h"
 #include "fewstep/executor/serial.h"
 #include "fewstep/host/engine.h"
+#include "fewstep/host/lanes.h"
 #include "fewstep/ops.h"
 #include "support/allocation_guard.h"
 #include "support/engine_problem.h"
@@ -40,6 +42,15 @@ NamedSpecs classifier() {
            reference::group_norm(1),
            reference::relu_layer(),
            reference::max_pool(2),
+           reference::dense(4)}};
+}
+
+// For both layouts.
+NamedSpecs classifier_of_channels() {
+  return {"classifier",
+          {1, 6, 6},
+          {reference::conv(5, 3, 2, 1),
+           reference::relu_layer(),
            reference::dense(4)}};
 }
 
@@ -204,6 +215,47 @@ TEST(CpuEngine, SameBitsForAnyNumberOfThreads) {
       expect_same(by_engine(s, one.get(), n_tasks, n_tasks), expected);
       expect_same(by_engine(s, two.get(), n_tasks, n_tasks), expected);
       expect_same(by_engine(s, three.get(), n_tasks, n_tasks), expected);
+    }
+  }
+}
+
+// A source whose file goes away, say.
+class FailingSource : public Source {
+ public:
+  using Source::Source;
+  void sample(Split split,
+              uint64_t seed,
+              uint64_t iteration,
+              uint32_t task,
+              Episode* out) const override {
+    if (failing.count(task) != 0) throw std::runtime_error("gone");
+    Source::sample(split, seed, iteration, task, out);
+  }
+  std::set<uint32_t> failing;
+};
+
+// The exception comes out, whichever task it is of, and nobody waits for the
+// worker that had it; the engine stays of use.
+TEST(CpuEngine, ASourceThatThrowsEndsTheMetaStep) {
+  const uint32_t n_tasks = 3 * kLanes + 2;
+  for (const LaneLayout layout : kLayouts) {
+    const Problem s(classifier_of_channels(),
+                    LossOp::kSoftmaxCrossEntropy,
+                    RuleOp::kSgd,
+                    1);
+    FailingSource source(s.net, 5, 7);
+    for (const uint32_t threads : {1U, 2U, 3U}) {
+      host::EngineConfig config = s.config(threads, layout);
+      config.source = &source;
+      const auto engine = host::make_cpu_engine(config);
+      for (const uint32_t task : {0U, uint32_t{kLanes}, n_tasks - 1}) {
+        source.failing = {task};
+        EXPECT_THROW(by_engine(s, engine.get(), 1, n_tasks),
+                     std::runtime_error);
+      }
+      source.failing.clear();
+      expect_same(by_engine(s, engine.get(), 1, n_tasks),
+                  by_engine(s, s.engine(1, layout).get(), 1, n_tasks));
     }
   }
 }

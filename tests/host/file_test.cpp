@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <fstream>
 #include <string>
@@ -84,6 +85,32 @@ TEST(File, KeepsAFolderThatIsInTheWay) {
       {"/x"});
   EXPECT_TRUE(fs::is_directory(dir / "x/y"));
   EXPECT_EQ(n_files(dir.path()), 1U);
+}
+
+TEST(File, FollowsALink) {
+  const TempDir dir;
+  fs::create_directories(dir / "there");
+  save_file_atomically(dir / "there/x", std::vector<uint8_t>{1});
+  fs::create_symlink("there/x", dir / "x");
+  save_file_atomically(dir / "x", std::vector<uint8_t>{2, 3});
+  EXPECT_TRUE(fs::is_symlink(dir / "x"));
+  EXPECT_FALSE(fs::is_symlink(dir / "there/x"));
+  EXPECT_EQ(read_file(dir / "there/x"), (std::vector<uint8_t>{2, 3}));
+  // One that points nowhere yet, too.
+  fs::create_symlink("there/y", dir / "y");
+  save_file_atomically(dir / "y", std::vector<uint8_t>{4});
+  EXPECT_TRUE(fs::is_symlink(dir / "y"));
+  EXPECT_EQ(read_file(dir / "there/y"), std::vector<uint8_t>{4});
+}
+
+TEST(File, LeavesAPipeAPipe) {
+  const TempDir dir;
+  ASSERT_EQ(mkfifo((dir / "pipe").c_str(), 0600), 0);
+  expect_error(
+      [&] { save_file_atomically(dir / "pipe", std::vector<uint8_t>{1}); },
+      Exit::kUsage,
+      {"/pipe is no file but a device or a pipe"});
+  EXPECT_TRUE(fs::is_fifo(dir / "pipe"));
 }
 
 TEST(File, SaysWhyItCannotRead) {

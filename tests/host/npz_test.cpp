@@ -344,6 +344,9 @@ TEST(Npz, RefusesWhatIsNoZip) {
   expect_error([&] { Npz::read(dir / "none.npz"); },
                Exit::kBadData,
                {"none.npz", "No such file"});
+  expect_error([&] { Npz::read(dir.path()); },
+               Exit::kBadData,
+               {"is a folder; give the name of a file in it"});
 }
 
 }  // namespace

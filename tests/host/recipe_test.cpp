@@ -289,6 +289,11 @@ INSTANTIATE_TEST_SUITE_P(
                 "taks = 4",
                 "r.toml:24: unknown key outer.taks; the nearest known key is "
                 "outer.tasks"},
+        Refusal{"NoFloat",
+                "rate = 0.4",
+                "rate = 1e-50",
+                "inner.rate: 1e-50 is too small for a float; use "
+                "0, or at least 1.18e-38"},
         Refusal{"UnknownTable",
                 "[outer]",
                 "[outter]",
@@ -403,7 +408,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"ClipTooSmall",
                 "rate = 0.4",
                 "rate = 0.4\nclip_norm = 1e-60",
-                "inner.clip_norm: is smaller than the smallest float"},
+                "inner.clip_norm: 1e-60 is too small for a float"},
         Refusal{"TooManyCapsuleSteps",
                 "iterations = 100",
                 "iterations = 100\n[capsule]\nsteps = 4",

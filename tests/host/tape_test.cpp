@@ -15,8 +15,10 @@
 #include "channel_network.h"
 #include "fewstep/executor/serial.h"
 #include "fewstep/host/dropout.h"
+#include "fewstep/host/lanes.h"
 #include "fewstep/host/meta_gradient.h"
 #include "fewstep/ops.h"
+#include "lane_ops.h"
 #include "support/engine_problem.h"
 #include "support/layer_run.h"
 
@@ -183,6 +185,97 @@ TEST(Tape, TangentKernelsLeaveTheValues) {
       }
     }
   }
+}
+
+// Added to where they are to go: the same sums, and `grad` is not touched.
+TEST(Tape, DenseLayersAddTheirTangents) {
+  using D = Dual<Lanes>;
+  using Tangents = TangentView<DualView<PlainView<Lanes>>>;
+  for (const int n_in : {1, 3, 11}) {
+    for (const int n_out : {1, 4, 7}) {
+      for (const bool of_network : {true, false}) {
+        SCOPED_TRACE(std::to_string(n_in) + " to " + std::to_string(n_out));
+        const Layer layer = planned({reference::dense(n_out), {n_in, 1, 1}});
+        constexpr uint32_t n = 6;
+        Uniform uniform(static_cast<uint32_t>(n_in * 10 + n_out));
+        const auto lanes = [&](size_t count) {
+          std::vector<Lanes> v(count);
+          for (Lanes& x : v) {
+            for (int l = 0; l < kLanes; ++l) set_lane(&x, l, uniform());
+          }
+          return v;
+        };
+        const auto duals = [&](size_t count) {
+          const std::vector<Lanes> a = lanes(count), b = lanes(count);
+          std::vector<D> v(count);
+          for (size_t i = 0; i < count; ++i) v[i] = {a[i], b[i]};
+          return v;
+        };
+        const std::vector<Lanes> x = lanes(n * layer.n_in());
+        std::vector<D> in = duals(n * layer.n_in());
+        std::vector<D> out = duals(n * layer.n_out());
+        std::vector<D> grad = duals(layer.n_params());
+        std::vector<Lanes> sums = lanes(layer.n_params());
+        const std::vector<Lanes> before = sums;
+        LayerCall<D> c = {};
+        c.layer = &layer;
+        c.n = n;
+        c.x = of_network ? x.data() : nullptr;
+        c.in = in.data();
+        c.out = out.data();
+        c.grad = grad.data();
+        c.first = true;
+        host::LaneOps().weight_gradient<Tangents>(
+            SerialExecutor(), LayerOp::kDense, c);
+        const std::vector<D> expected = grad;
+        c.tangents = sums.data();
+        c.first = false;  // Says nothing here.
+        host::LaneOps().weight_gradient<Tangents>(
+            SerialExecutor(), LayerOp::kDense, c);
+        for (uint32_t i = 0; i < layer.n_params(); ++i) {
+          for (int l = 0; l < kLanes; ++l) {
+            ASSERT_EQ(
+                to_bits(lane(sums[i], l)),
+                to_bits(lane(before[i], l) + lane(expected[i].tangent, l)));
+            ASSERT_EQ(to_bits(lane(grad[i].tangent, l)),
+                      to_bits(lane(expected[i].tangent, l)));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Tape, KnowsWhenTangentsCanBeAdded) {
+  const NamedSpecs dense = {
+      "dense",
+      {3, 1, 1},
+      {reference::dense(6), reference::tanh_layer(), reference::dense(2)}};
+  const NamedSpecs norm = {"norm",
+                           {2, 3, 3},
+                           {reference::conv(4, 3, 1, 1),
+                            reference::batch_norm(),
+                            reference::dense(2)}};
+  const NamedSpecs conv = {
+      "conv", {2, 3, 3}, {reference::conv(4, 3, 1, 1), reference::dense(2)}};
+  const auto adds =
+      [](const NamedSpecs& specs, uint64_t bytes, bool used, uint32_t tile) {
+        const TestNetwork net(
+            specs.input, specs.specs, LossOp::kMeanSquaredError);
+        Tape<Lanes> tape(net.network, 5, 1, bytes);
+        tape.use(used);
+        TapeOps<host::LaneOps, Lanes> ops(host::LaneOps(), &tape);
+        std::vector<Lanes> to(net.network.n_params);
+        std::vector<Dual<Lanes>> grad(net.network.n_params);
+        return ops.add_tangents_to(to.data(), grad.data(), 5, tile);
+      };
+  EXPECT_TRUE(adds(dense, kRoom, true, 5));
+  EXPECT_TRUE(adds(dense, kRoom, true, 8));
+  EXPECT_FALSE(adds(dense, kRoom, true, 4)) << "two tiles";
+  EXPECT_FALSE(adds(dense, kRoom, false, 5)) << "no Hessian";
+  EXPECT_FALSE(adds(dense, 100, true, 5)) << "no room";
+  EXPECT_FALSE(adds(norm, kRoom, true, 5));
+  EXPECT_FALSE(adds(conv, kRoom, true, 5));
 }
 
 TEST(Tape, EqualsRecomputingForAnyTiles) {

@@ -398,6 +398,41 @@ TEST_F(Cli, PacksARunAgain) {
   EXPECT_EQ(run("pack nowhere -o c.capsule").exit, 2);
 }
 
+// Nothing but packing looks at [capsule]: a run goes on with another one, and
+// is packed with another one.
+TEST_F(Cli, ARunThatDoesNotFitF16IsStillToBeHad) {
+  const char* const large = "train tiny.toml --out run --quiet --set inner.";
+  const Outcome full = run(std::string(large) +
+                           "rate=1e6 --set capsule.rates=f16 --set "
+                           "outer.iterations=1");
+  ASSERT_EQ(full.exit, 2);
+  EXPECT_THAT(full.err, HasSubstr("pack a finished run with --rates f32"));
+  EXPECT_EQ(run("pack run -o a.capsule --rates f32").exit, 0);
+  const Outcome on = run(std::string(large) +
+                         "rate=1e6 --set capsule.rates=f32 --set "
+                         "outer.iterations=1 --resume");
+  EXPECT_EQ(on.exit, 0) << on.err;
+  EXPECT_EQ(read(dir_ / "a.capsule"), read(dir_ / "run/tiny.capsule"));
+}
+
+TEST_F(Cli, RefusesNumbersThatAreNone) {
+  train();
+  for (const char* seed : {"-1", "99999999999999999999", "1.5", "x"}) {
+    const Outcome o = run(std::string("eval run/tiny.capsule --recipe "
+                                      "tiny.toml --tasks 5 --seed ") +
+                          seed);
+    EXPECT_EQ(o.exit, 2) << seed;
+    EXPECT_THAT(o.err, HasSubstr("no whole number from 0 to 18446744"));
+  }
+  EXPECT_EQ(run("eval run/tiny.capsule --recipe tiny.toml --tasks 5 --seed "
+                "18446744073709551615")
+                .exit,
+            0);
+  const Outcome none = run("adapt run/tiny.capsule --episodes e.npz --tasks 0");
+  EXPECT_EQ(none.exit, 2);
+  EXPECT_THAT(none.err, HasSubstr("not in range 1 to"));
+}
+
 TEST_F(Cli, ExportsAHeaderForCAndCxx) {
   train();
   ASSERT_EQ(run("pack run -o b.capsule --init f16 --rates log8").exit, 0);
@@ -419,6 +454,8 @@ TEST_F(Cli, ExportsAHeaderForCAndCxx) {
       EXPECT_EQ(std::system(command.c_str()), 0) << command;
     }
   }
+  EXPECT_THAT(read(dir_ / "5-shot.h"),
+              HasSubstr("#define CAPSULE_5_SHOT_SELFTEST_BYTES "));
   EXPECT_THAT(read(dir_ / "5-shot.h"), HasSubstr("&fewstep_op_dense_f16,"));
   EXPECT_THAT(read(dir_ / "5-shot.h"), HasSubstr("&fewstep_op_meta_sgd_f16,"));
 
@@ -453,13 +490,15 @@ TEST_F(Cli, ListsPresetsAndTrainsOne) {
 
 TEST_F(Cli, StopsCleanlyAndGoesOn) {
   const Outcome o = run(
-      "train tiny.toml --out run --quiet --set outer.iterations=100000000",
+      "train tiny.toml --out \"it's a run\" --quiet --set "
+      "outer.iterations=100000000",
       "timeout --foreground -s INT 2");  // Else the group gets a second one.
   EXPECT_EQ(o.exit, 124);  // What `timeout` makes of a command it stopped.
   EXPECT_THAT(o.err,
-              HasSubstr("go on with: fewstep train tiny.toml --out run "
-                        "--set 'outer.iterations=100000000' --resume"));
-  EXPECT_TRUE(std::filesystem::exists(dir_ / "run/checkpoint.npz"));
+              HasSubstr("go on with: fewstep train tiny.toml --out "
+                        "'it'\\''s a run' --set outer.iterations=100000000 "
+                        "--resume"));
+  EXPECT_TRUE(std::filesystem::exists(dir_ / "it's a run/checkpoint.npz"));
 }
 
 }  // namespace

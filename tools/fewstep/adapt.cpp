@@ -242,7 +242,7 @@ void add_adapt(CLI::App& app, Command* run) {
   command
       ->add_option(
           "--tasks", arguments->tasks, "Only the first N episodes of the file")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1 << 30))
       ->type_name("N");
   command->add_flag("--one-at-a-time",
                     arguments->one_at_a_time,

@@ -135,6 +135,7 @@ void add_eval(CLI::App& app, Command* run) {
   command
       ->add_option(
           "--seed", arguments->seed, "Which tasks; default: the recipe's seed")
+      ->check(is_seed)
       ->type_name("S");
   command
       ->add_option(

@@ -14,6 +14,7 @@
 #include "capsule_ops.h"
 #include "commands.h"
 #include "episode_header.h"
+#include "fewstep/device/session.h"
 #include "fewstep/host/capsule_writer.h"
 #include "fewstep/host/episode_file.h"
 #include "fewstep/host/file.h"
@@ -21,6 +22,7 @@
 #include "fewstep/host/npz.h"
 #include "fewstep/host/recipe.h"
 #include "fewstep/host/task_factory.h"
+#include "messages.h"
 
 namespace fewstep::cli {
 namespace {
@@ -87,6 +89,13 @@ std::string sizes(const std::string& macro, const Capsule& c) {
   }
   out += fmt::format(
       "#define {}_ARENA_BYTES_FULL {}U\n", macro, arenas.back().bytes);
+  size_t selftest = 0;
+  if (selftest_bytes(c, &selftest) == Status::kOk) {
+    out +=
+        fmt::format("#define {}_SELFTEST_BYTES {}U /* selftest()'s arena */\n",
+                    macro,
+                    selftest);
+  }
   return out;
 }
 
@@ -292,6 +301,7 @@ void add_export(CLI::App& app, Command* run) {
       ->add_option("--seed",
                    arguments->seed,
                    "Of a recipe: seed of the tasks, as in eval; default: 1")
+      ->check(is_seed)
       ->type_name("S");
   command
       ->add_option("--set",

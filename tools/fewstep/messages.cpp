@@ -4,6 +4,10 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
+#include <cstdint>
+#include <string_view>
+
 #include "fewstep/host/error.h"
 #include "fewstep/host/network_builder.h"
 
@@ -23,6 +27,32 @@ host::EngineKind engine_of(const std::string& name) {
   if (name == "cuda") return host::EngineKind::kCuda;
   throw host::Error(host::Exit::kUsage,
                     fmt::format("--engine {}: there are cpu and cuda", name));
+}
+
+std::string is_seed(const std::string& text) {
+  uint64_t value = 0;
+  const char* const end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  if (error == std::errc() && stop == end) return "";
+  return text + " is no whole number from 0 to 18446744073709551615";
+}
+
+std::string shell_word(const std::string& text) {
+  constexpr std::string_view kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+      "_-./=+:,@%";
+  if (!text.empty() && text.find_first_not_of(kPlain) == std::string::npos) {
+    return text;
+  }
+  std::string word = "'";
+  for (const char c : text) {
+    if (c == '\'') {
+      word += "'\\''";
+    } else {
+      word += c;
+    }
+  }
+  return word + "'";
 }
 
 }  // namespace fewstep::cli

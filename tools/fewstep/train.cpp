@@ -48,13 +48,16 @@ host::Exit run_train(const Arguments& arguments) {
   options.should_stop = interrupted;
   const host::TrainResult result = host::train(recipe, dir, options);
   if (result.interrupted) {
-    std::string resume = fmt::format("fewstep train {}", arguments.recipe);
-    if (!arguments.out.empty()) resume += " --out " + arguments.out;
+    std::string resume =
+        fmt::format("fewstep train {}", shell_word(arguments.recipe));
+    if (!arguments.out.empty()) {
+      resume += " --out " + shell_word(arguments.out);
+    }
     if (engine == host::EngineKind::kCuda) resume += " --engine cuda";
     if (arguments.gpus != 1)
       resume += fmt::format(" --gpus {}", arguments.gpus);
     for (const std::string& text : arguments.overrides) {
-      resume += fmt::format(" --set '{}'", text);
+      resume += " --set " + shell_word(text);
     }
     fmt::print(stderr,
                "fewstep: stopped after iteration {}; a checkpoint is in {}; go "

@@ -21,9 +21,11 @@ std::vector<uint8_t> read_file(const std::filesystem::path& path);
 /// file, and a crash or power cut at any moment leaves one of the two.
 ///
 /// Writes `<path>.tmp-<pid>`, flushes it to the disk, renames it over `path`
-/// and flushes the folder. The folder must exist.
+/// and flushes the folder. The folder must exist. Of a symbolic link this is
+/// done to what it points to.
 ///
-/// @throws Error kResource, naming the file and the system's reason (disk full,
+/// @throws Error kUsage: `path` is a device or a pipe, and stays one. Error
+///     kResource, naming the file and the system's reason (disk full,
 ///     file too large, not permitted). The temporary file is removed and what
 ///     `path` held is intact. Only if flushing the folder itself fails, `path`
 ///     already holds the new bytes. SIGXFSZ is held back meanwhile, so a
