@@ -77,36 +77,36 @@ class CpuEngine : public Engine {
       own.clear();
       own.reserve(n_groups);
     }
-    std::atomic<uint32_t> next = 0;
     std::atomic<bool> failed = false;
+    std::exception_ptr error;
     Sums sums(progress_, n_groups, d_theta, d_phi);
-    // One round: who has no more groups to solve adds those it has solved, and
-    // waits there for nobody but the workers of the groups before them.
-    pool_.run_on_each([&](uint32_t w) {
-      std::exception_ptr error;
-      for (uint32_t g = next++; g < n_groups; g = next++) {
-        own_groups_[w].push_back(g);
-        groups_[g].used = 0;
-        if (failed) continue;
-        try {
-          solve(*solvers_[w], theta, phi, iteration, g, n_tasks);
-        } catch (...) {
-          // The others are waiting for this group: it is added, empty.
-          failed = true;
-          error = std::current_exception();
-        }
-      }
-      add_own_groups(w, &sums);
-      if (error != nullptr) std::rethrow_exception(error);
-    });
+    // Who finds no more groups to solve adds those it has solved, and waits
+    // there for nobody but the workers of the groups before them.
+    pool_.run(
+        n_groups,
+        [&](uint32_t g, uint32_t w) {
+          own_groups_[w].push_back(g);
+          groups_[g].used = 0;
+          if (failed) return;
+          try {
+            solve(*solvers_[w], theta, phi, iteration, g, n_tasks);
+          } catch (...) {
+            // Others may be waiting for this group: it is added, empty.
+            if (!failed.exchange(true)) error = std::current_exception();
+          }
+        },
+        [&](uint32_t w) { add_own_groups(w, &sums); });
+    if (error != nullptr) std::rethrow_exception(error);
 
     if (!sums.finite) {
       // Because of a task, which then is left out, or because it overflowed.
       for (uint32_t t = 0; t < n_tasks; ++t) {
         if (!has_finite_gradient(t)) groups_[t / width_].drop(t % width_);
       }
+      for (std::vector<uint32_t>& own : own_groups_) own.clear();
+      for (uint32_t g = 0; g < n_groups; ++g) own_groups_[0].push_back(g);
       Sums again(progress_, n_groups, d_theta, d_phi);
-      pool_.run_on_each([&](uint32_t w) { add_own_groups(w, &again); });
+      add_own_groups(0, &again);
     }
     MetaStep step = {};
     for (uint32_t t = 0; t < n_tasks; ++t) {
