@@ -407,18 +407,20 @@ void Images::check_splits() const {
     if (n < shape_.ways)
       throw Error(Exit::kUsage,
                   fmt::format("task.ways is {} but the {} split has {} "
-                              "classes{}; lower ways or enlarge the split",
+                              "{}{}; lower ways or enlarge the split",
                               shape_.ways,
                               to_string(split),
                               n,
+                              n == 1 ? "class" : "classes",
                               n_rotations_ == 1 ? "" : ", counting rotations"));
     for (const uint32_t c : classes(split)) {
       const uint32_t n_there = first_image_[c + 1] - first_image_[c];
       if (n_there < size_t{shots_} + queries_)
         throw Error(Exit::kUsage,
                     fmt::format("class {} has {} images; task.shots + "
-                                "task.queries is {} + {}: lower them or leave "
-                                "the class out of task.split",
+                                "task.queries is {} + {}: lower them, or leave "
+                                "the class out (of the lists of task.split, or "
+                                "of the data)",
                                 class_names_[c],
                                 n_there,
                                 shots_,
@@ -429,11 +431,15 @@ void Images::check_splits() const {
 
 void Images::check(Split split) const {
   if (classes(split).empty())
-    throw Error(Exit::kUsage,
-                fmt::format("the {} split has no classes; give some in "
-                            "task.split.{}",
-                            to_string(split),
-                            to_string(split)));
+    throw Error(
+        Exit::kUsage,
+        fmt::format("the {} split has no classes; give some in "
+                    "task.split.{}{}",
+                    to_string(split),
+                    to_string(split),
+                    split == Split::kValidation ? ", or leave validation out: "
+                                                  "run.validate_every = 0"
+                                                : ""));
 }
 
 std::span<const uint8_t> Images::image(uint32_t c, uint32_t i) const {

@@ -128,11 +128,11 @@ std::string resolve(const Recipe& recipe, const std::string& path) {
 // A count of classes; "rest" takes what the other splits leave.
 uint32_t read_classes(const TableReader& r, const char* key, int min) {
   if (!r.has(key) && min == 0) return 0;
-  if (r.has(key) && r.is_text(key)) {
-    if (r.text(key) == "rest") return ClassSplit::kRest;
+  if (!r.has(key) || r.is_text(key)) {
+    if (r.has(key) && r.text(key) == "rest") return ClassSplit::kRest;
     r.fail(key,
-           "must be a number of classes, \"rest\", or a list of paths "
-           "like task.split.train");
+           "must be a number of classes, \"rest\", or a list of their paths "
+           "in the data, [\"alphabet/character01\", ..]");
   }
   return static_cast<uint32_t>(r.small(key, min, 10000000));
 }

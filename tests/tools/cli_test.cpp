@@ -401,16 +401,19 @@ TEST_F(Cli, PacksARunAgain) {
 // Nothing but packing looks at [capsule]: a run goes on with another one, and
 // is packed with another one.
 TEST_F(Cli, ARunThatDoesNotFitF16IsStillToBeHad) {
-  const char* const large = "train tiny.toml --out run --quiet --set inner.";
-  const Outcome full = run(std::string(large) +
-                           "rate=1e6 --set capsule.rates=f16 --set "
-                           "outer.iterations=1");
-  ASSERT_EQ(full.exit, 2);
-  EXPECT_THAT(full.err, HasSubstr("pack a finished run with --rates f32"));
-  EXPECT_EQ(run("pack run -o a.capsule --rates f32").exit, 0);
-  const Outcome on = run(std::string(large) +
-                         "rate=1e6 --set capsule.rates=f32 --set "
-                         "outer.iterations=1 --resume");
+  host::Npz start;
+  std::vector<float> theta(25, 0.0F);
+  theta.back() = 1e5F;
+  start.set<float>("theta", {25}, theta);
+  start.save(dir_ / "start.npz");
+  const std::string train =
+      "train tiny.toml --out run --quiet --set run.init_from=start.npz --set "
+      "outer.rate=0 --set capsule.init=";
+  const Outcome full = run(train + "f16");
+  EXPECT_EQ(full.exit, 2);
+  EXPECT_THAT(full.err, HasSubstr("pack a finished run with --init f32"));
+  ASSERT_EQ(run("pack run -o a.capsule --init f32").exit, 0);
+  const Outcome on = run(train + "f32 --resume");
   EXPECT_EQ(on.exit, 0) << on.err;
   EXPECT_EQ(read(dir_ / "a.capsule"), read(dir_ / "run/tiny.capsule"));
 }
