@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fewstep/host/evaluate.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <limits>
 #include <memory>
@@ -123,13 +125,14 @@ Evaluation summary(const CapsuleFile& file,
   e.classification = source.shape().classification;
   e.transductive =
       file.capsule.network.transductive != 0 && !options.one_at_a_time;
+  e.taken_from = source.taken_from(Split::kTest);
   e.n_tasks = options.n_tasks;
   e.n_diverged = static_cast<uint32_t>(std::count_if(
       tasks.begin(), tasks.end(), [](const Scores& s) { return s.diverged; }));
   if (e.n_diverged == e.n_tasks) {
     throw Error(Exit::kNumeric,
                 "adaptation diverged on every task; meta-train with a lower "
-                "inner.rate");
+                "inner.rate or inner.clip_norm");
   }
   e.loss = interval_of(losses(tasks, true));
   e.loss_before = interval_of(losses(tasks, false));
@@ -140,12 +143,30 @@ Evaluation summary(const CapsuleFile& file,
   return e;
 }
 
+// That there are as many test tasks as asked for: a task counted twice makes
+// the interval narrower and tells nothing.
+void check_tasks(const TaskSource& source, const EvaluateOptions& options) {
+  source.check(Split::kTest);
+  const uint64_t n = source.n_tasks(Split::kTest);
+  if (n == 0 || options.n_tasks <= n) return;
+  const bool trained = source.taken_from(Split::kTest) == Split::kTrain;
+  throw Error(
+      Exit::kUsage,
+      fmt::format("--tasks {}: {} has {} episodes and each counts once; "
+                  "give {} or fewer, or leave out --tasks for all of "
+                  "them",
+                  options.n_tasks,
+                  trained ? "task.path" : "task.test_path",
+                  n,
+                  n));
+}
+
 }  // namespace
 
 Evaluation evaluate(const CapsuleFile& file,
                     const TaskSource& source,
                     const EvaluateOptions& options) {
-  source.check(Split::kTest);
+  check_tasks(source, options);
   return summary(
       file, source, options, score_by_firmware(file, source, options));
 }
@@ -154,7 +175,7 @@ Evaluation evaluate_by(const EngineFactory& make,
                        const CapsuleFile& file,
                        const TaskSource& source,
                        const EvaluateOptions& options) {
-  source.check(Split::kTest);
+  check_tasks(source, options);
   return summary(
       file, source, options, score_by_engine(file, source, options, make));
 }

@@ -32,7 +32,12 @@ class EpisodeFiles final : public TaskSource {
     file(split).sample(split, seed, iteration, task, out);
   }
   void check(Split split) const override { file(split).check(split); }
-  uint64_t n_tasks() const override { return file(Split::kTest).n_tasks(); }
+  uint64_t n_tasks(Split split) const override {
+    return file(split).n_tasks(split);
+  }
+  Split taken_from(Split split) const override {
+    return files_[static_cast<size_t>(split)] ? split : Split::kTrain;
+  }
 
  private:
   const EpisodeFile& file(Split split) const {

@@ -51,7 +51,7 @@ TEST(EpisodeFile, GivesTheTasksInFileOrder) {
   const EpisodeFile source({.path = dir / "x.npz", .tasks_per_iteration = 2});
   EXPECT_EQ(source.shape(), (EpisodeShape{2, 2, 3, 2, 2, true}));
   EXPECT_EQ(source.input_shape(), (InputShape{2, 1, 1}));
-  EXPECT_EQ(source.n_tasks(), 3U);
+  EXPECT_EQ(source.n_tasks(Split::kTest), 3U);
 
   const Episode e = sample(source, 0, 1);
   EXPECT_EQ(e.support_x, (std::vector<float>{4, 5, 6, 7}));

@@ -25,6 +25,7 @@ namespace fewstep {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 constexpr const char* kRecipe = R"(name = "tiny"
@@ -85,13 +86,21 @@ class Cli : public ::testing::Test {
     ASSERT_EQ(o.exit, 0) << o.err;
   }
 
-  void write_episodes() {
+  // Three, and a recipe of them. `n_bad` have a target whose square overflows.
+  void write_episodes(uint32_t n_bad = 0) {
     host::Sinusoid source({});
     std::vector<host::Episode> episodes(3);
     for (uint32_t i = 0; i < 3; ++i) {
       source.sample(host::Split::kTest, 7, 0, i, &episodes[i]);
+      if (i < n_bad) episodes[i].query_targets[0] = 1e30F;
     }
     host::save_episodes(dir_ / "e.npz", episodes, source.shape(), {1, 1, 1});
+    std::string recipe = kRecipe;
+    const size_t begin = recipe.find("source =");
+    recipe.replace(begin,
+                   recipe.find("[network]") - begin,
+                   "source = \"episodes\"\npath = \"e.npz\"\n");
+    write("ep.toml", recipe);
   }
 
   testing::TempDir dir_;
@@ -363,8 +372,7 @@ TEST_F(Cli, TrainsAHeadWithDecayAndClipping) {
   ASSERT_EQ(run("export head/tiny.capsule -o head.h").exit, 0);
   EXPECT_THAT(read(dir_ / "head.h"), HasSubstr("fewstep_op_step_options"));
   ASSERT_EQ(run("export run/tiny.capsule -o all.h").exit, 0);
-  EXPECT_THAT(read(dir_ / "all.h"),
-              ::testing::Not(HasSubstr("fewstep_op_step_options")));
+  EXPECT_THAT(read(dir_ / "all.h"), Not(HasSubstr("fewstep_op_step_options")));
   EXPECT_EQ(run("eval head/tiny.capsule --recipe tiny.toml --tasks 20").exit,
             0);
 }
@@ -386,6 +394,54 @@ TEST_F(Cli, AdaptsToEpisodesAndDumps) {
       text, sizeof(text), "%016llx", static_cast<unsigned long long>(hash));
   EXPECT_EQ(json["tasks"][0]["parameter_hash"], text);
   EXPECT_EQ(dump.at("outputs").shape, (std::vector<uint64_t>{3, 10, 1}));
+}
+
+// Each episode counts once, however many are asked for.
+TEST_F(Cli, DoesNotCountAnEpisodeTwice) {
+  train();
+  write_episodes();
+  const std::string eval = "eval run/tiny.capsule --recipe ep.toml ";
+  const Outcome all = run(eval + "--json");
+  ASSERT_EQ(all.exit, 0) << all.err;
+  auto json = nlohmann::json::parse(all.out);
+  EXPECT_EQ(json["tasks"], 3);
+  EXPECT_EQ(json["split"], "train");
+  EXPECT_THAT(all.err, HasSubstr("warning: the recipe has no task.test_path"));
+  const Outcome more = run(eval + "--tasks 4");
+  EXPECT_EQ(more.exit, 2);
+  EXPECT_THAT(more.err, HasSubstr("--tasks 4: task.path has 3 episodes"));
+  EXPECT_EQ(more.out, "");
+  const std::string test = eval + "--set task.test_path=e.npz ";
+  const Outcome own = run(test);
+  EXPECT_EQ(own.err, "");
+  EXPECT_THAT(own.out, HasSubstr("\n3 test tasks, +- is"));
+  EXPECT_THAT(run(test + "--tasks 4").err,
+              HasSubstr("--tasks 4: task.test_path has 3 episodes"));
+  // Nor do the other commands.
+  const Outcome adapt =
+      run("adapt run/tiny.capsule --episodes e.npz --tasks 4");
+  EXPECT_EQ(adapt.exit, 2);
+  EXPECT_THAT(adapt.err, HasSubstr("--tasks 4: e.npz has 3 episodes"));
+  const Outcome exported = run("export ep.toml -o x.npz --tasks 4");
+  EXPECT_EQ(exported.exit, 2);
+  EXPECT_THAT(exported.err, HasSubstr("the recipe has 3 test tasks"));
+
+  // What one task tells.
+  const Outcome one = run(test + "--tasks 1");
+  EXPECT_THAT(one.out, HasSubstr("+-     n/a"));
+  EXPECT_THAT(one.out, HasSubstr("\n1 test task, too few for a"));
+  json = nlohmann::json::parse(run(test + "--tasks 1 --json").out);
+  EXPECT_TRUE(json["loss"]["mean"].is_number());
+  EXPECT_TRUE(json["loss"]["ci95"].is_null());
+}
+
+TEST_F(Cli, CountsWhatDivergedApart) {
+  train();
+  write_episodes(1);
+  const Outcome o = run("eval run/tiny.capsule --recipe ep.toml");
+  ASSERT_EQ(o.exit, 0) << o.err;
+  EXPECT_THAT(o.out, HasSubstr("\n2 of 3 training tasks, +- is"));
+  EXPECT_THAT(o.out, HasSubstr("1 of 3 tasks diverged and is left out"));
 }
 
 TEST_F(Cli, PacksARunAgain) {

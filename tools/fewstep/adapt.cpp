@@ -162,8 +162,19 @@ host::Exit run_adapt(const Arguments& arguments) {
   const EpisodeShape shape = episodes.shape();
   host::Adapter adapter(file, shape, arguments.steps, arguments.one_at_a_time);
 
-  uint64_t n = episodes.n_tasks();
-  if (arguments.tasks != 0) n = std::min<uint64_t>(n, arguments.tasks);
+  const uint64_t n_episodes = episodes.n_tasks(host::Split::kTest);
+  if (arguments.tasks > n_episodes) {
+    throw host::Error(
+        host::Exit::kUsage,
+        fmt::format(
+            "--tasks {}: {} has {} episodes; give {} or fewer, or leave "
+            "out --tasks for all of them",
+            arguments.tasks,
+            arguments.episodes,
+            n_episodes,
+            n_episodes));
+  }
+  const uint64_t n = arguments.tasks != 0 ? arguments.tasks : n_episodes;
   if (!arguments.json) {
     fmt::print("{:>6}  {:^22}  {:^22}{}  {}\n",
                "task",

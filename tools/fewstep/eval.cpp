@@ -5,7 +5,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -23,6 +22,7 @@ namespace fewstep::cli {
 namespace {
 
 constexpr uint32_t kDefaultTasks = 1000;
+constexpr uint32_t kMaxTasks = 1 << 30;
 
 struct Arguments {
   std::string capsule, recipe, engine = "cpu";
@@ -43,6 +43,7 @@ nlohmann::ordered_json to_json(const host::Evaluation& e) {
   if (e.classification) json["accuracy"] = interval(e.accuracy);
   json["loss_before"] = interval(e.loss_before);
   if (e.classification) json["accuracy_before"] = interval(e.accuracy_before);
+  json["split"] = to_string(e.taken_from);
   json["tasks"] = e.n_tasks;
   json["diverged"] = e.n_diverged;
   json["transductive"] = e.transductive;
@@ -52,21 +53,26 @@ nlohmann::ordered_json to_json(const host::Evaluation& e) {
 void print(const host::Evaluation& e) {
   fmt::print("{:<20}{:>22}{:>26}\n", "", "adapted", "without adaptation");
   if (e.classification) {
-    fmt::print("{:<20}{:>10.2f} +- {:>5.2f} %{:>16.2f} +- {:>5.2f} %\n",
+    fmt::print("{:<20}{:>10.2f} +- {:>5} %{:>16.2f} +- {:>5} %\n",
                "accuracy",
                100.0 * e.accuracy.mean,
-               100.0 * e.accuracy.ci95,
+               host::half_width(100.0 * e.accuracy.ci95, 2),
                100.0 * e.accuracy_before.mean,
-               100.0 * e.accuracy_before.ci95);
+               host::half_width(100.0 * e.accuracy_before.ci95, 2));
   }
-  fmt::print("{:<20}{:>10.4f} +- {:>7.4f}{:>16.4f} +- {:>7.4f}\n",
+  fmt::print("{:<20}{:>10.4f} +- {:>7}{:>16.4f} +- {:>7}\n",
              e.classification ? "loss, nats" : "mean squared error",
              e.loss.mean,
-             e.loss.ci95,
+             host::half_width(e.loss.ci95, 4),
              e.loss_before.mean,
-             e.loss_before.ci95);
-  fmt::print("\n{} test tasks, +- is the 95 % interval over tasks; ",
-             e.n_tasks);
+             host::half_width(e.loss_before.ci95, 4));
+  const uint32_t n_scored = e.n_tasks - e.n_diverged;
+  fmt::print("\n{}{} {} task{}, {} 95 % interval over tasks; ",
+             n_scored,
+             e.n_diverged != 0 ? fmt::format(" of {}", e.n_tasks) : "",
+             e.taken_from == host::Split::kTrain ? "training" : "test",
+             e.n_tasks == 1 ? "" : "s",
+             n_scored < 2 ? "too few for a" : "+- is the");
   if (e.transductive) {
     fmt::print(
         "transductive: the queries of a task are predicted\ntogether "
@@ -75,7 +81,10 @@ void print(const host::Evaluation& e) {
     fmt::print("each query is predicted on its own\n");
   }
   if (e.n_diverged != 0) {
-    fmt::print("{} tasks diverged and are left out\n", e.n_diverged);
+    fmt::print("{} of {} tasks diverged and {} left out\n",
+               e.n_diverged,
+               e.n_tasks,
+               e.n_diverged == 1 ? "is" : "are");
   }
 }
 
@@ -94,17 +103,21 @@ host::Exit run_eval(const Arguments& arguments) {
   options.n_threads = static_cast<uint32_t>(recipe.run.threads);
   options.n_tasks = arguments.tasks;
   if (options.n_tasks == 0) {
-    options.n_tasks = kDefaultTasks;
     // A file of episodes: each of them once.
-    if (source->n_tasks() != 0) {
-      options.n_tasks = static_cast<uint32_t>(
-          std::min<uint64_t>(source->n_tasks(), 1U << 30));
-    }
+    const bool drawn = source->n_tasks(host::Split::kTest) == 0;
+    options.n_tasks = host::tasks_of(
+        *source, host::Split::kTest, drawn ? kDefaultTasks : kMaxTasks);
   }
   const host::Evaluation evaluation =
       engine == host::EngineKind::kCuda
           ? host::evaluate_by(host::make_cuda_engine, file, *source, options)
           : host::evaluate(file, *source, options);
+  if (evaluation.taken_from == host::Split::kTrain) {
+    fmt::print(stderr,
+               "fewstep: warning: the recipe has no task.test_path, so these "
+               "are the episodes of task.path; scores on what a capsule was "
+               "trained on do not tell how it does on new tasks\n");
+  }
   if (arguments.json) {
     fmt::print("{}\n", to_json(evaluation).dump(2));
   } else {
@@ -130,7 +143,7 @@ void add_eval(CLI::App& app, Command* run) {
       ->add_option("--tasks",
                    arguments->tasks,
                    "Test tasks; default: 1000, or all of a file's episodes")
-      ->check(CLI::Range(1, 1 << 30))
+      ->check(CLI::Range(1U, kMaxTasks))
       ->type_name("N");
   command
       ->add_option(

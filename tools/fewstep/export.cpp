@@ -202,6 +202,16 @@ void export_tasks(const Arguments& a) {
   const host::Recipe recipe = host::load_recipe(a.input, a.overrides);
   const auto source = host::make_task_source(recipe);
   source->check(host::Split::kTest);
+  const uint64_t n = source->n_tasks(host::Split::kTest);
+  if (n != 0 && a.tasks > n) {
+    throw host::Error(
+        host::Exit::kUsage,
+        fmt::format(
+            "--tasks {}: the recipe has {} test tasks; give {} or fewer",
+            a.tasks,
+            n,
+            n));
+  }
   std::vector<host::Episode> episodes(a.tasks);
   for (uint32_t t = 0; t < a.tasks; ++t) {
     source->sample(host::Split::kTest, a.seed, 0, t, &episodes[t]);
@@ -213,12 +223,12 @@ void export_tasks(const Arguments& a) {
 // One episode of an episode file as a C header.
 void export_episode(const Arguments& a) {
   const host::EpisodeFile file({a.input, 0, 1});
-  if (a.task >= file.n_tasks()) {
+  if (a.task >= file.n_tasks(host::Split::kTest)) {
     throw host::Error(host::Exit::kUsage,
                       fmt::format("--task {}: {} holds tasks 0 to {}",
                                   a.task,
                                   a.input,
-                                  file.n_tasks() - 1));
+                                  file.n_tasks(host::Split::kTest) - 1));
   }
   host::Episode episode;
   file.sample(host::Split::kTest, 0, 0, a.task, &episode);

@@ -48,7 +48,8 @@ class EpisodeFile final : public TaskSource {
               uint64_t iteration,
               uint32_t task,
               Episode* out) const override;
-  uint64_t n_tasks() const override { return n_tasks_; }
+  uint64_t n_tasks(Split) const override { return n_tasks_; }
+  Split taken_from(Split) const override { return Split::kTrain; }
 
  private:
   EpisodeShape shape_{};

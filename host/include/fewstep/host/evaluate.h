@@ -18,7 +18,7 @@
 namespace fewstep::host {
 
 struct EvaluateOptions {
-  uint32_t n_tasks = 1000;
+  uint32_t n_tasks = 1000;  ///< At most the source's test tasks.
   uint64_t seed = 1;
   uint32_t steps = 0;          ///< 0: the capsule's.
   bool one_at_a_time = false;  ///< Predict each query alone, as firmware does.
@@ -33,12 +33,14 @@ struct Evaluation {
   bool classification = false;
   bool transductive = false;  ///< Queries shared statistics (batch_norm).
   uint32_t n_tasks = 0;
-  uint32_t n_diverged = 0;  ///< Left out of the means.
+  uint32_t n_diverged = 0;          ///< Left out of the means.
+  Split taken_from = Split::kTest;  ///< kTrain: there are no test tasks.
 };
 
 /// Adapts `file` to `n_tasks` test tasks of `source` and scores their queries.
 ///
 /// @throws Error  kBadData: the capsule's network does not fit the tasks.
+///                kUsage: more tasks than the source has.
 ///                kNumeric: every task diverged.
 Evaluation evaluate(const CapsuleFile& file,
                     const TaskSource& source,

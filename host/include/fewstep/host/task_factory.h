@@ -15,8 +15,7 @@ namespace fewstep::host {
 /// Opens the recipe's data and checks that its episodes fit its network.
 ///
 /// `episodes` with a validation or a test file serves each split from its own
-/// file (the training file where there is none); n_tasks() is then the test
-/// split's.
+/// file (the training file where there is none).
 ///
 /// Errors: kBadData when data is missing or unusable, kUsage when it
 /// contradicts the recipe (too few classes, images or outputs).

@@ -63,9 +63,26 @@ class TaskSource {
   /// long as the source. By default it cannot: they are drawn on the host.
   virtual DrawingProgram drawing() const { return {}; }
 
-  /// Distinct tasks there are; 0 when they are drawn and do not run out.
-  virtual uint64_t n_tasks() const { return 0; }
+  /// Distinct tasks of `split`; 0 when they are drawn and do not run out. Task
+  /// n of n is task 0 again, which tells an evaluation nothing new: what
+  /// averages over tasks takes no more than these (see tasks_of()).
+  virtual uint64_t n_tasks(Split split) const {
+    static_cast<void>(split);
+    return 0;
+  }
+
+  /// The split whose tasks `split` gets: itself, or another one where it has
+  /// none of its own.
+  virtual Split taken_from(Split split) const { return split; }
 };
+
+/// `wanted` tasks of `split`, or as many as there are.
+inline uint32_t tasks_of(const TaskSource& source,
+                         Split split,
+                         uint32_t wanted) {
+  const uint64_t n = source.n_tasks(split);
+  return n == 0 || n > wanted ? wanted : static_cast<uint32_t>(n);
+}
 
 }  // namespace fewstep::host
 
