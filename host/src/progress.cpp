@@ -123,7 +123,13 @@ void Progress::validation(std::int64_t iteration, const std::string& result) {
   show(fmt::format("validation at iteration {}: {}", iteration, result), true);
 }
 
-void Progress::note(const std::string& text) { show(text, true); }
+void Progress::note(const std::string& text) {
+  if (options_.quiet) {
+    fmt::print(options_.out, "{}\n", text);
+  } else {
+    show(text, true);
+  }
+}
 
 void Progress::finish() {
   if (!shown_) return;

@@ -23,8 +23,8 @@
 #include "fewstep/host/progress.h"
 #include "fewstep/host/rule_values.h"
 #include "fewstep/host/run_folder.h"
-#include "fewstep/host/statistics.h"
 #include "fewstep/host/task_factory.h"
+#include "fewstep/host/validation.h"
 
 namespace fewstep::host {
 namespace {
@@ -80,6 +80,12 @@ std::vector<float> initial_theta(const Recipe& recipe, const Network& network) {
   return theta;
 }
 
+// What helps against adaptations that diverge.
+std::string advice(const InnerRecipe& inner) {
+  return inner.clip_norm > 0.0 ? "Lower inner.rate or inner.clip_norm"
+                               : "Lower inner.rate, or set inner.clip_norm";
+}
+
 // The recipe's tasks, if it can be trained on them.
 std::unique_ptr<TaskSource> training_source(const Recipe& recipe) {
   std::unique_ptr<TaskSource> source = make_task_source(recipe);
@@ -109,7 +115,7 @@ class Run {
                            options.resume && started
                                ? load_state(folder_.checkpoint(), recipe)
                                : initial_state(recipe));
-    best_score_ = loop_->state().best_score;
+    best_ = loop_->state().best;
   }
 
   TrainResult run() {
@@ -120,6 +126,13 @@ class Run {
     progress_options.tasks_per_iteration = recipe_.outer.tasks;
     progress_options.quiet = options_.quiet;
     Progress progress(progress_options);
+
+    if (validates() &&
+        source_->taken_from(Split::kValidation) == Split::kTrain) {
+      progress.note(
+          "fewstep: warning: the recipe has no task.validation_path, so "
+          "validation is on the episodes that are trained on");
+    }
 
     TrainResult result;
     while (loop_->iteration() < recipe_.outer.iterations) {
@@ -137,15 +150,15 @@ class Run {
       }
       if (!last && recipe_.run.checkpoint_every > 0 &&
           loop_->iteration() % recipe_.run.checkpoint_every == 0) {
-        save_state(folder_.checkpoint(), loop_->state());
+        save();
       }
     }
-    save_state(folder_.checkpoint(), loop_->state());
+    save();
     progress.finish();
     result.iterations = loop_->iteration();
     if (!result.interrupted) {
       result.capsule = folder_.capsule(recipe_);
-      write_capsule(result.capsule);
+      write_capsule(result.capsule, &progress);
       result.written = true;
     }
     return result;
@@ -204,38 +217,43 @@ class Run {
 
   void validate(MetricsLog* metrics, Progress* progress) {
     const int64_t iteration = loop_->iteration();
-    const TaskScores scores = loop_->evaluate(
-        Split::kValidation, static_cast<uint32_t>(recipe_.run.validate_tasks));
-    const Interval loss = interval_of(scores.loss);
-    const Interval accuracy = interval_of(scores.accuracy);
-    const bool classes = !scores.accuracy.empty();
-    if (classes) {
+    const Validation v = summary_of(loop_->evaluate(
+        Split::kValidation,
+        tasks_of(*source_,
+                 Split::kValidation,
+                 static_cast<uint32_t>(recipe_.run.validate_tasks))));
+    const Metric tasks = {"validation_tasks", int64_t{v.n_tasks}};
+    const Metric diverged = {"validation_diverged", int64_t{v.n_diverged}};
+    const Metric loss = {"validation_loss", v.loss.mean};
+    const Metric loss_ci95 = {"validation_loss_ci95", v.loss.ci95};
+    if (v.classification) {
       metrics->append(iteration,
-                      {{"validation_loss", loss.mean},
-                       {"validation_loss_ci95", loss.ci95},
-                       {"validation_accuracy", accuracy.mean},
-                       {"validation_accuracy_ci95", accuracy.ci95}});
-      progress->validation(
-          iteration,
-          fmt::format("loss {:.4f} +- {:.4f}, accuracy {:.2f} +- {:.2f} %",
-                      loss.mean,
-                      loss.ci95,
-                      100.0 * accuracy.mean,
-                      100.0 * accuracy.ci95));
+                      {loss,
+                       loss_ci95,
+                       {"validation_accuracy", v.accuracy.mean},
+                       {"validation_accuracy_ci95", v.accuracy.ci95},
+                       tasks,
+                       diverged});
     } else {
-      metrics->append(iteration,
-                      {{"validation_loss", loss.mean},
-                       {"validation_loss_ci95", loss.ci95}});
-      progress->validation(
-          iteration,
-          fmt::format("loss {:.4f} +- {:.4f}", loss.mean, loss.ci95));
+      metrics->append(iteration, {loss, loss_ci95, tasks, diverged});
     }
-    const float score =
-        static_cast<float>(classes ? accuracy.mean : -loss.mean);
-    if (score > best_score_) {
-      OuterState& state = loop_->state();
-      best_score_ = state.best_score = score;
-      state.best_iteration = iteration;
+    progress->validation(iteration, to_string(v));
+    if (v.all_diverged()) {
+      const bool none = best_.iteration < 0;
+      if (none) best_.n_diverged = v.n_diverged;
+      progress->note(fmt::format(
+          "fewstep: warning: all {} validation tasks diverged at iteration {}; "
+          "{}. {}",
+          v.n_tasks,
+          iteration,
+          none ? std::string("there are no best parameters yet")
+               : fmt::format("the best ones stay those of iteration {}",
+                             best_.iteration),
+          advice(recipe_.inner)));
+    }
+    if (is_better(v, best_)) {
+      best_ = {v.score(), iteration, v.n_diverged};
+      const OuterState& state = loop_->state();
       Npz best;
       best.set<float>("theta", {state.theta.size()}, state.theta);
       best.set<float>("rate", {state.phi.size()}, state.phi);
@@ -244,9 +262,21 @@ class Run {
     }
   }
 
-  void write_capsule(const std::filesystem::path& path) {
+  void save() {
+    OuterState& state = loop_->state();
+    state.best = best_;
+    save_state(folder_.checkpoint(), state);
+  }
+
+  void write_capsule(const std::filesystem::path& path, Progress* progress) {
     OuterState packed = loop_->state();
-    if (recipe_.run.keep == Keep::kBest && packed.best_iteration >= 0) {
+    if (recipe_.run.keep == Keep::kBest && best_.iteration < 0) {
+      progress->note(fmt::format(
+          "fewstep: warning: {}, so there are no best parameters: the capsule "
+          "has the last ones",
+          best_.n_diverged > 0 ? "in every validation all tasks diverged"
+                               : "no validation was done"));
+    } else if (recipe_.run.keep == Keep::kBest) {
       const Npz best = Npz::read(folder_.best());
       read_quantities(folder_.best(), best, network_.network, rule_, &packed);
       packed.iteration = best.get_scalar<int64_t>("iteration");
@@ -266,8 +296,8 @@ class Run {
   std::unique_ptr<Engine> engine_;  // Before the folder: it may be refused.
   RunFolder folder_;
   std::unique_ptr<OuterLoop> loop_;  // Before engine_ ends.
-  float best_score_ = 0.0F;          // loop_->state()'s.
-  double loss_sum_ = 0.0;            // Since the last line of metrics.
+  BestValidation best_;
+  double loss_sum_ = 0.0;  // Since the last line of metrics.
   int64_t n_losses_ = 0;
   int64_t n_dropped_ = 0;
 };
@@ -299,8 +329,11 @@ void save_state(const std::filesystem::path& path, const OuterState& state) {
   const float powers[] = {state.beta1_power, state.beta2_power};
   npz.set<float>("beta_powers", {2}, powers);
   npz.set_scalar<int64_t>("iteration", state.iteration);
-  npz.set_scalar<float>("best_score", state.best_score);
-  npz.set_scalar<int64_t>("best_iteration", state.best_iteration);
+  npz.set_scalar<float>("best_score", state.best.score);
+  npz.set_scalar<int64_t>("best_iteration", state.best.iteration);
+  if (state.best.n_diverged != 0) {
+    npz.set_scalar<int64_t>("best_diverged", state.best.n_diverged);
+  }
   npz.save(path);
 }
 
@@ -317,8 +350,11 @@ OuterState load_state(const std::filesystem::path& path, const Recipe& recipe) {
   state.v = npz.get<float>("v");
   const std::vector<float> powers = npz.get<float>("beta_powers");
   state.iteration = npz.get_scalar<int64_t>("iteration");
-  state.best_score = npz.get_scalar<float>("best_score");
-  state.best_iteration = npz.get_scalar<int64_t>("best_iteration");
+  state.best.score = npz.get_scalar<float>("best_score");
+  state.best.iteration = npz.get_scalar<int64_t>("best_iteration");
+  if (npz.has("best_diverged")) {
+    state.best.n_diverged = npz.get_scalar<int64_t>("best_diverged");
+  }
   if (powers.size() != 2 || state.m.size() != state.v.size() ||
       state.phi.empty() || state.iteration < 0) {
     throw Error(Exit::kBadData,

@@ -444,6 +444,27 @@ TEST_F(Cli, CountsWhatDivergedApart) {
   EXPECT_THAT(o.out, HasSubstr("1 of 3 tasks diverged and is left out"));
 }
 
+TEST_F(Cli, SaysWhyThereAreNoBestParameters) {
+  write_episodes();
+  ASSERT_EQ(run("train ep.toml --out run --quiet").exit, 0);
+  std::filesystem::rename(dir_ / "e.npz", dir_ / "good.npz");
+  write_episodes(3);
+  const std::string train =
+      "train ep.toml --out none --quiet --set task.path=good.npz --set "
+      "task.validation_path=e.npz ";
+  ASSERT_EQ(run(train).exit, 0);
+  const Outcome none = run("pack none -o a.capsule");
+  EXPECT_EQ(none.exit, 3);
+  EXPECT_THAT(none.err, HasSubstr("in every validation all tasks diverged"));
+  EXPECT_THAT(none.err, Not(HasSubstr("has not been validated")));
+  // The way out that it names.
+  ASSERT_EQ(run(train + "--resume --set run.keep=last").exit, 0);
+  EXPECT_EQ(run("pack none -o a.capsule").exit, 0);
+
+  std::filesystem::remove(dir_ / "run/best.npz");
+  EXPECT_THAT(run("pack run -o a.capsule").err, HasSubstr("were removed"));
+}
+
 TEST_F(Cli, PacksARunAgain) {
   train();
   ASSERT_EQ(run("pack run -o a.capsule").exit, 0);

@@ -15,6 +15,7 @@
 #include "fewstep/host/npz.h"
 #include "fewstep/host/run_folder.h"
 #include "fewstep/host/task_factory.h"
+#include "fewstep/host/trainer.h"
 #include "messages.h"
 
 namespace fewstep::cli {
@@ -24,6 +25,32 @@ struct Arguments {
   std::string run_dir, output, init, rates;
   bool golden = false;
 };
+
+// Why a run that keeps its best parameters has none, and what to do.
+std::string why_no_best(const host::RunFolder& folder,
+                        const host::Recipe& recipe) {
+  host::BestValidation best;
+  std::error_code ignored;
+  if (std::filesystem::exists(folder.checkpoint(), ignored)) {
+    best = host::load_state(folder.checkpoint(), recipe).best;
+  }
+  constexpr const char* kLast =
+      "`fewstep train --resume --set run.keep=last` ends with a capsule of the "
+      "last ones";
+  if (best.iteration >= 0) {
+    return fmt::format("the best parameters, of iteration {}, were removed; {}",
+                       best.iteration,
+                       kLast);
+  }
+  if (best.n_diverged > 0) {
+    return fmt::format(
+        "in every validation all tasks diverged, so there are no best "
+        "parameters; meta-train with a lower inner.rate or inner.clip_norm; {}",
+        kLast);
+  }
+  return "the run has not been validated yet; go on with `fewstep train "
+         "--resume`";
+}
 
 host::Exit run_pack(const Arguments& arguments) {
   const host::RunFolder folder = host::RunFolder::open(arguments.run_dir);
@@ -41,13 +68,14 @@ host::Exit run_pack(const Arguments& arguments) {
   const std::filesystem::path file = best ? folder.best() : folder.checkpoint();
   std::error_code ignored;
   if (!std::filesystem::exists(file, ignored)) {
-    throw host::Error(
-        host::Exit::kBadData,
-        fmt::format("{} has no {}: the run has not {} yet; go on with `fewstep "
-                    "train --resume`",
-                    arguments.run_dir,
-                    file.filename().string(),
-                    best ? "been validated" : "saved a checkpoint"));
+    throw host::Error(host::Exit::kBadData,
+                      fmt::format("{} has no {}: {}",
+                                  arguments.run_dir,
+                                  file.filename().string(),
+                                  best ? why_no_best(folder, recipe)
+                                       : "the run has not saved a checkpoint "
+                                         "yet; go on with `fewstep train "
+                                         "--resume`"));
   }
   const host::Npz npz = host::Npz::read(file);
   const std::vector<float> theta = npz.floats("theta");

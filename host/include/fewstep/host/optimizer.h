@@ -14,6 +14,15 @@
 
 namespace fewstep::host {
 
+/// The best validation so far (validation.h).
+struct BestValidation {
+  float score = -INFINITY;  ///< Accuracy for classes, else minus the loss.
+  int64_t iteration = -1;   ///< -1: none.
+  /// Tasks that diverged in it; while there is none, in the last validation, of
+  /// which it was every task.
+  int64_t n_diverged = 0;
+};
+
 /// Everything the outer loop learns and remembers: what a checkpoint holds.
 struct OuterState {
   std::vector<float> theta;  ///< Initialization, [P].
@@ -23,9 +32,7 @@ struct OuterState {
   float beta2_power = 1.0F;
   int64_t iteration = 0;  ///< Steps done.
 
-  /// The best validation so far: accuracy for classes, else minus the loss.
-  float best_score = -INFINITY;
-  int64_t best_iteration = -1;  ///< -1: none.
+  BestValidation best;
 };
 
 /// Rate of iteration `iteration` (0-based) of `n`: constant, or

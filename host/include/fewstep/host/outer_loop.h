@@ -30,8 +30,8 @@ class OuterLoop {
   /// Engine::evaluate() of what is learned so far.
   virtual TaskScores evaluate(Split split, uint32_t n_tasks) = 0;
 
-  /// What is learned so far. best_score and best_iteration are the caller's:
-  /// they stay what the caller makes them.
+  /// What is learned so far. `best` and `losses` are the caller's: they
+  /// stay what the caller makes them.
   virtual OuterState& state() = 0;
 
   /// state().iteration, at no cost.

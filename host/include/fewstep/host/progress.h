@@ -22,7 +22,7 @@ class Progress {
     std::int64_t n_iterations = 0;
     std::int64_t first_iteration = 0;  ///< Done before this process started.
     std::int64_t tasks_per_iteration = 1;
-    bool quiet = false;  ///< Shows nothing.
+    bool quiet = false;  ///< Shows nothing but notes.
     /// Seconds from any fixed moment; empty: a monotonic clock. For tests.
     std::function<double()> clock;
     /// -1: look whether `out` is a terminal; else 0 or 1.

@@ -54,7 +54,7 @@ TrainResult train(const Recipe& recipe,
 OuterState initial_state(const Recipe& recipe);
 
 /// Checkpoints: OuterState as NPZ arrays theta, rate, m, v, beta_powers,
-/// iteration.
+/// iteration, best_score, best_iteration and, if not 0, best_diverged.
 void save_state(const std::filesystem::path& path, const OuterState& state);
 /// @throws Error kBadData when it is damaged or of another network or rule.
 OuterState load_state(const std::filesystem::path& path, const Recipe& recipe);
