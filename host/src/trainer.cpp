@@ -116,6 +116,7 @@ class Run {
                                ? load_state(folder_.checkpoint(), recipe)
                                : initial_state(recipe));
     best_ = loop_->state().best;
+    if (options.resume && started) saved_iteration_ = loop_->iteration();
   }
 
   TrainResult run() {
@@ -190,14 +191,31 @@ class Run {
       throw Error(
           Exit::kNumeric,
           fmt::format("iteration {}: {} of {} tasks gave a loss or gradient "
-                      "that is not finite; lower inner.rate or outer.rate, or "
-                      "set outer.clip_norm. The last checkpoint is intact",
+                      "that is not finite, and training ends where these are "
+                      "over 1 %. {}{}{}",
                       iteration,
                       step.n_dropped,
-                      n_tasks));
+                      n_tasks,
+                      advice(recipe_.inner),
+                      outer_advice(iteration),
+                      saved_iteration_ < 0
+                          ? std::string()
+                          : fmt::format("; the checkpoint of iteration {} is "
+                                        "intact",
+                                        saved_iteration_)));
     }
     n_dropped_ += step.n_dropped;
     return step.query_loss;
+  }
+
+  // What the outer loop can do about it: nothing at the parameters that
+  // training starts from.
+  std::string outer_advice(int64_t iteration) const {
+    if (iteration == 0) return "";
+    return recipe_.outer.clip_norm > 0.0
+               ? "; if losses rose before, lower outer.rate"
+               : "; if losses rose before, lower outer.rate or set "
+                 "outer.clip_norm";
   }
 
   void log(MetricsLog* metrics, double loss, bool last) {
@@ -266,6 +284,7 @@ class Run {
     OuterState& state = loop_->state();
     state.best = best_;
     save_state(folder_.checkpoint(), state);
+    saved_iteration_ = state.iteration;
   }
 
   void write_capsule(const std::filesystem::path& path, Progress* progress) {
@@ -297,7 +316,8 @@ class Run {
   RunFolder folder_;
   std::unique_ptr<OuterLoop> loop_;  // Before engine_ ends.
   BestValidation best_;
-  double loss_sum_ = 0.0;  // Since the last line of metrics.
+  int64_t saved_iteration_ = -1;  // The checkpoint's; -1: there is none.
+  double loss_sum_ = 0.0;         // Since the last line of metrics.
   int64_t n_losses_ = 0;
   int64_t n_dropped_ = 0;
 };

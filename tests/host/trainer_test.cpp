@@ -229,6 +229,45 @@ TEST_F(Trainer, SaysThatValidationIsOnWhatIsTrainedOn) {
               HasSubstr("no task.validation_path"));
 }
 
+std::string divergence(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const host::Error& e) {
+    EXPECT_EQ(e.exit(), host::Exit::kNumeric) << e.what();
+    return e.what();
+  }
+  ADD_FAILURE() << "no Error was thrown";
+  return "";
+}
+
+TEST_F(Trainer, AdvisesOnDivergenceWhatCanHelp) {
+  write_episodes("train.npz", 6, 6);
+  write_episodes("v.npz", 3, 0);
+  const auto advice = [&](const std::vector<std::string>& overrides) {
+    return divergence([&] { train(recipe(episodes(), overrides)); });
+  };
+  // No step of the outer loop was taken yet, and there is no checkpoint.
+  std::string text = advice({});
+  EXPECT_THAT(text, HasSubstr("iteration 0: 4 of 4 tasks"));
+  EXPECT_THAT(text, HasSubstr("Lower inner.rate, or set inner.clip_norm"));
+  EXPECT_THAT(text, Not(HasSubstr("outer.")));
+  EXPECT_THAT(text, Not(HasSubstr("checkpoint")));
+  EXPECT_THAT(advice({"inner.clip_norm=1"}),
+              HasSubstr("Lower inner.rate or inner.clip_norm"));
+
+  // A step that leads astray.
+  write_episodes("train.npz", 6, 0);
+  const std::string astray = "outer.rate=1e30";
+  text = advice({astray});
+  EXPECT_THAT(text, HasSubstr("iteration 1: "));
+  EXPECT_THAT(text, HasSubstr("lower outer.rate or set outer.clip_norm"));
+  EXPECT_THAT(text, Not(HasSubstr("checkpoint")));
+  text = advice({astray, "outer.clip_norm=1", "run.checkpoint_every=1"});
+  EXPECT_THAT(text, HasSubstr("lower outer.rate"));
+  EXPECT_THAT(text, Not(HasSubstr("outer.clip_norm")));
+  EXPECT_THAT(text, HasSubstr("the checkpoint of iteration 1 is intact"));
+}
+
 TEST_F(Trainer, ChoosesTheSameBestAfterAStop) {
   write_episodes("train.npz", 6, 0);
   write_episodes("v.npz", 4, 1);

@@ -83,7 +83,7 @@ fails 5 "fail=cudaStreamSynchronize:1:719" "the GPU failed" "--resume" \
   "the last checkpoint is intact" "unspecified launch failure"
 fails 5 "fail=cudaGraphLaunch:1:719" "the GPU failed" "--resume"
 # Kernels that did nothing leave what is no number.
-fails 4 "devices=1" "not finite" "The last checkpoint is intact"
+fails 4 "devices=1" "not finite" "the checkpoint of iteration 20 is intact"
 [ $n_failed -eq 0 ]
 
 # After all of that the run goes on as if nothing had been.

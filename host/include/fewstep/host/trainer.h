@@ -40,10 +40,10 @@ struct TrainResult {
 /// nor on how often the run was stopped, killed or resumed.
 ///
 /// @throws Error  kUsage (the folder, the recipe against the data), kBadData
-///     (task data, checkpoint, init_from), kNumeric (over 1 % of an
-///     iteration's tasks had a loss or gradient that is not finite, or all of
-///     a small iteration's), kResource (memory, disk). The last checkpoint
-///     stays intact.
+///     (task data, checkpoint, init_from), which leave no new folder behind;
+///     kNumeric (over 1 % of an iteration's tasks had a loss or gradient that
+///     is not finite: with fewer than 100 tasks, one); kResource (memory,
+///     disk). The last checkpoint stays intact.
 TrainResult train(const Recipe& recipe,
                   const std::filesystem::path& dir,
                   const TrainOptions& options);
