@@ -30,6 +30,9 @@ std::vector<std::string> lines_of(const std::string& text) {
   return lines;
 }
 
+// The key that changes with outer.iterations when nobody sets it.
+constexpr std::string_view kAnnealing = "multi_step_iterations =";
+
 // The recipe without what may change between stopping and going on.
 std::string fixed_part(Recipe recipe) {
   recipe.outer.iterations = 0;
@@ -42,30 +45,41 @@ std::string fixed_part(Recipe recipe) {
 
 }  // namespace
 
-RunFolder RunFolder::create(const fs::path& dir, const Recipe& recipe) {
+RunFolder RunFolder::create(const fs::path& dir) {
   RunFolder run(dir);
   std::error_code error;
   // A folder without either holds nothing that was learned.
-  if (fs::exists(run.checkpoint(), error) || fs::exists(run.best(), error)) {
-    throw Error(Exit::kUsage,
-                fmt::format("{} already holds a run: go on with it (--resume), "
-                            "choose another folder (--out), or remove it",
-                            dir.string()));
+  if (run.has_checkpoint() || fs::exists(run.best(), error)) {
+    throw Error(
+        Exit::kUsage,
+        fmt::format("{} already holds a run: {}choose another folder "
+                    "(--out), or remove it",
+                    dir.string(),
+                    run.has_checkpoint() ? "go on with it (--resume), " : ""));
   }
   if (fs::exists(dir, error) && !fs::is_directory(dir, error)) {
     throw Error(
         Exit::kUsage,
         fmt::format("{} is a file; --out needs a folder", dir.string()));
   }
-  fs::create_directories(dir, error);
+  return run;
+}
+
+void RunFolder::begin(const Recipe& recipe) const {
+  std::error_code error;
+  fs::create_directories(dir_, error);
   if (error) {
     throw Error(
         Exit::kResource,
         fmt::format(
-            "cannot make the folder {}: {}", dir.string(), error.message()));
+            "cannot make the folder {}: {}", dir_.string(), error.message()));
   }
-  save_text(run.recipe(), to_toml(recipe));
-  return run;
+  save_text(this->recipe(), to_toml(recipe));
+}
+
+bool RunFolder::has_checkpoint() const {
+  std::error_code ignored;
+  return fs::exists(checkpoint(), ignored);
 }
 
 RunFolder RunFolder::open(const fs::path& dir) {
@@ -89,6 +103,20 @@ RunFolder RunFolder::resume(const fs::path& dir, const Recipe& recipe) {
     const std::string before = i < was.size() ? was[i] : "(nothing)";
     const std::string now = i < is.size() ? is[i] : "(nothing)";
     if (before == now) continue;
+    if (before.starts_with(kAnnealing) && now.starts_with(kAnnealing)) {
+      const std::string value = before.substr(before.rfind(' ') + 1);
+      throw Error(
+          Exit::kUsage,
+          fmt::format("{} was started with outer.{}, {} has {}: where this is "
+                      "left out it is a tenth of outer.iterations; to go on, "
+                      "keep the old value with --set "
+                      "outer.multi_step_iterations={}",
+                      dir.string(),
+                      before,
+                      recipe.file.string(),
+                      now.substr(now.rfind(' ') + 1),
+                      value));
+    }
     throw Error(Exit::kUsage,
                 fmt::format("{} was started with another recipe: it has "
                             "`{}`, {} has `{}`; start a new run with another "
@@ -98,8 +126,29 @@ RunFolder RunFolder::resume(const fs::path& dir, const Recipe& recipe) {
                             recipe.file.string(),
                             now));
   }
-  save_text(run.recipe(), to_toml(recipe));
+  std::error_code ignored;
+  for (const fs::path& learned : {run.best(), run.capsule(recipe)}) {
+    if (run.has_checkpoint() || !fs::exists(learned, ignored)) continue;
+    throw Error(Exit::kUsage,
+                fmt::format("{} has {} but no checkpoint.npz to go on from; {}",
+                            dir.string(),
+                            learned.filename().string(),
+                            without_checkpoint(dir)));
+  }
   return run;
+}
+
+std::string without_checkpoint(const fs::path& dir) {
+  std::string text =
+      "put back a copy of it, or start a new run in another folder (--out)";
+  std::error_code ignored;
+  const fs::path best = fs::absolute(dir / "best.npz", ignored);
+  if (fs::exists(best, ignored)) {
+    text += fmt::format(", from the best parameters so far with --set '{}{}'",
+                        "run.init_from=",
+                        best.string());
+  }
+  return text;
 }
 
 MetricsLog::MetricsLog(const fs::path& path, std::int64_t last_iteration)

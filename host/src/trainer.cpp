@@ -32,6 +32,18 @@ namespace {
 // Iterations whose mean loss makes one line of metrics.jsonl.
 constexpr int64_t kMetricsEvery = 100;
 
+Npz read_checkpoint(const std::filesystem::path& path) {
+  try {
+    return Npz::read(path);
+  } catch (const Error& e) {
+    if (e.exit() != Exit::kBadData) throw;
+    throw Error(Exit::kBadData,
+                fmt::format("{}: the checkpoint is damaged or incomplete; {}",
+                            path.string(),
+                            without_checkpoint(path.parent_path())));
+  }
+}
+
 // The arrays of `path` as theta and phi, their lengths checked.
 void read_quantities(const std::filesystem::path& path,
                      const Npz& npz,
@@ -106,17 +118,14 @@ class Run {
         source_(training_source(recipe)),
         engine_(make_engine(options.engine, engine_config())),
         folder_(options.resume ? RunFolder::resume(dir, recipe)
-                               : RunFolder::create(dir, recipe)) {
+                               : RunFolder::create(dir)) {
     source_->check(Split::kTrain);
     if (validates()) source_->check(Split::kValidation);
-    std::error_code ignored;
-    const bool started = std::filesystem::exists(folder_.checkpoint(), ignored);
-    loop_ = engine_->start(recipe_,
-                           options.resume && started
-                               ? load_state(folder_.checkpoint(), recipe)
-                               : initial_state(recipe));
-    best_ = loop_->state().best;
-    if (options.resume && started) saved_iteration_ = loop_->iteration();
+    const OuterState state = first_state();
+    best_ = state.best;
+    loop_ = engine_->start(recipe_, state);
+    // After all that may be refused, which is to leave nothing behind.
+    folder_.begin(recipe);
   }
 
   TrainResult run() {
@@ -128,6 +137,11 @@ class Run {
     progress_options.quiet = options_.quiet;
     Progress progress(progress_options);
 
+    if (options_.resume && saved_iteration_ < 0) {
+      progress.note(fmt::format(
+          "fewstep: warning: {} has no checkpoint yet; starting anew",
+          folder_.dir().string()));
+    }
     if (validates() &&
         source_->taken_from(Split::kValidation) == Split::kTrain) {
       progress.note(
@@ -166,6 +180,26 @@ class Run {
   }
 
  private:
+  // Where this process starts from.
+  OuterState first_state() {
+    if (!options_.resume || !folder_.has_checkpoint()) {
+      return initial_state(recipe_);
+    }
+    OuterState state = load_state(folder_.checkpoint(), recipe_);
+    if (state.iteration > recipe_.outer.iterations) {
+      throw Error(Exit::kUsage,
+                  fmt::format("{} has done {} iterations and outer.iterations "
+                              "is {}: give {} or more; `fewstep pack` makes a "
+                              "capsule of what was learned so far",
+                              folder_.dir().string(),
+                              state.iteration,
+                              recipe_.outer.iterations,
+                              state.iteration));
+    }
+    saved_iteration_ = state.iteration;
+    return state;
+  }
+
   bool validates() const { return recipe_.run.validate_every > 0; }
 
   EngineConfig engine_config() const {
@@ -359,7 +393,7 @@ void save_state(const std::filesystem::path& path, const OuterState& state) {
 
 OuterState load_state(const std::filesystem::path& path, const Recipe& recipe) {
   const PlannedNetwork planned = build_network(recipe);
-  const Npz npz = Npz::read(path);
+  const Npz npz = read_checkpoint(path);
   OuterState state;
   read_quantities(path,
                   npz,

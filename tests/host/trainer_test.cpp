@@ -229,6 +229,70 @@ TEST_F(Trainer, SaysThatValidationIsOnWhatIsTrainedOn) {
               HasSubstr("no task.validation_path"));
 }
 
+TEST_F(Trainer, RefusesFewerIterationsThanAreDone) {
+  train(recipe(sinusoids()));
+  const std::string before = read(dir_ / "run/recipe.toml");
+  expect_error(
+      [&] { train(recipe(sinusoids(), {"outer.iterations=10"}), true); },
+      host::Exit::kUsage,
+      {"has done 20 iterations", "give 20 or more"});
+  EXPECT_EQ(read(dir_ / "run/recipe.toml"), before);
+  EXPECT_TRUE(train(recipe(sinusoids()), true).written);
+}
+
+TEST_F(Trainer, NamesTheScheduleThatFollowsFromTheIterations) {
+  const std::vector<std::string> multi = {"inner.steps=2",
+                                          "outer.multi_step=true"};
+  train(recipe(sinusoids(), multi));
+  std::vector<std::string> more = {multi[0], multi[1], "outer.iterations=40"};
+  expect_error(
+      [&] { train(recipe(sinusoids(), more), true); },
+      host::Exit::kUsage,
+      {"a tenth of outer.iterations", "--set outer.multi_step_iterations=2"});
+  more.push_back("outer.multi_step_iterations=2");
+  EXPECT_EQ(train(recipe(sinusoids(), more), true).iterations, 40);
+}
+
+TEST_F(Trainer, DoesNotStartAnewOverWhatWasLearned) {
+  const Recipe r = recipe(sinusoids());
+  train(r);
+  std::filesystem::remove(dir_ / "run/checkpoint.npz");
+  const std::string best = read(dir_ / "run/best.npz");
+  expect_error([&] { train(r, true); },
+               host::Exit::kUsage,
+               {"has best.npz but no checkpoint.npz", "run.init_from="});
+  EXPECT_EQ(read(dir_ / "run/best.npz"), best);
+  std::filesystem::remove(dir_ / "run/best.npz");
+  expect_error([&] { train(r, true); },
+               host::Exit::kUsage,
+               {"has tiny.capsule but no checkpoint.npz"});
+  // Nothing learned: it may start, and says so.
+  std::filesystem::remove(dir_ / "run/tiny.capsule");
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(train(r, true).iterations, 20);
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+              HasSubstr("no checkpoint yet"));
+}
+
+TEST_F(Trainer, SaysWhatToDoWithoutTheCheckpoint) {
+  const Recipe r = recipe(sinusoids());
+  train(r);
+  std::ofstream(dir_ / "run/checkpoint.npz", std::ios::binary) << "PK\3\4 no";
+  expect_error([&] { train(r, true); },
+               host::Exit::kBadData,
+               {"checkpoint.npz: the checkpoint is damaged",
+                "another folder (--out)",
+                "run/best.npz'"});
+}
+
+TEST_F(Trainer, LeavesNothingWhereItCannotStart) {
+  std::ofstream(dir_ / "bad.npz") << "no arrays";
+  expect_error([&] { train(recipe(sinusoids(), {"run.init_from=bad.npz"})); },
+               host::Exit::kBadData,
+               {"bad.npz"});
+  EXPECT_FALSE(std::filesystem::exists(dir_ / "run"));
+}
+
 std::string divergence(const std::function<void()>& call) {
   try {
     call();

@@ -26,14 +26,12 @@ namespace fewstep::host {
 
 class RunFolder {
  public:
-  /// Makes the folder of a new run and writes its recipe. A folder in which
-  /// nothing was learned yet is used again.
+  /// The folder of a new run, which begin() makes. One in which nothing was
+  /// learned yet is used again.
   ///
   /// Errors: kUsage when `dir` holds a checkpoint or best parameters (resume,
-  /// or choose another folder) or is a file; kResource when it cannot be
-  /// written.
-  static RunFolder create(const std::filesystem::path& dir,
-                          const Recipe& recipe);
+  /// or choose another folder) or is a file.
+  static RunFolder create(const std::filesystem::path& dir);
 
   /// Opens the folder of an existing run.
   ///
@@ -42,12 +40,19 @@ class RunFolder {
 
   /// As open(), to go on with `recipe`, which must be the run's own except for
   /// what may change in between: outer.iterations, and all of [run] but
-  /// init_from. Writes the new recipe.
+  /// init_from.
   ///
-  /// Errors: kUsage naming the first line that differs.
+  /// Errors: kUsage naming the first line that differs, or when something was
+  /// learned but there is no checkpoint.
   static RunFolder resume(const std::filesystem::path& dir,
                           const Recipe& recipe);
 
+  /// Makes the folder where there is none and writes the recipe.
+  ///
+  /// Errors: kResource when it cannot be written.
+  void begin(const Recipe& recipe) const;
+
+  bool has_checkpoint() const;
   const std::filesystem::path& dir() const { return dir_; }
   std::filesystem::path recipe() const { return dir_ / "recipe.toml"; }
   std::filesystem::path metrics() const { return dir_ / "metrics.jsonl"; }
@@ -61,6 +66,9 @@ class RunFolder {
   explicit RunFolder(std::filesystem::path dir) : dir_(std::move(dir)) {}
   std::filesystem::path dir_;
 };
+
+/// What to do without the checkpoint of the run in `dir`, for messages.
+std::string without_checkpoint(const std::filesystem::path& dir);
 
 /// One value of a line of metrics.jsonl. NaN and infinities become null, which
 /// is all JSON has for them.
