@@ -123,6 +123,7 @@ class Run {
     if (validates()) source_->check(Split::kValidation);
     const OuterState state = first_state();
     best_ = state.best;
+    losses_ = state.losses;
     loop_ = engine_->start(recipe_, state);
     // After all that may be refused, which is to leave nothing behind.
     folder_.begin(recipe);
@@ -238,7 +239,7 @@ class Run {
                                         "intact",
                                         saved_iteration_)));
     }
-    n_dropped_ += step.n_dropped;
+    losses_.n_dropped += step.n_dropped;
     return step.query_loss;
   }
 
@@ -253,18 +254,16 @@ class Run {
   }
 
   void log(MetricsLog* metrics, double loss, bool last) {
-    loss_sum_ += loss;
-    ++n_losses_;
+    losses_.sum += loss;
+    ++losses_.n;
     if (loop_->iteration() % kMetricsEvery != 0 && !last) return;
     metrics->append(loop_->iteration(),
-                    {{"loss", loss_sum_ / static_cast<double>(n_losses_)},
+                    {{"loss", losses_.sum / static_cast<double>(losses_.n)},
                      {"rate",
                       static_cast<double>(scheduled_rate(
                           recipe_.outer, loop_->iteration() - 1))},
-                     {"dropped", n_dropped_}});
-    loss_sum_ = 0.0;
-    n_losses_ = 0;
-    n_dropped_ = 0;
+                     {"dropped", losses_.n_dropped}});
+    losses_ = {};
   }
 
   void validate(MetricsLog* metrics, Progress* progress) {
@@ -317,6 +316,7 @@ class Run {
   void save() {
     OuterState& state = loop_->state();
     state.best = best_;
+    state.losses = losses_;
     save_state(folder_.checkpoint(), state);
     saved_iteration_ = state.iteration;
   }
@@ -351,9 +351,7 @@ class Run {
   std::unique_ptr<OuterLoop> loop_;  // Before engine_ ends.
   BestValidation best_;
   int64_t saved_iteration_ = -1;  // The checkpoint's; -1: there is none.
-  double loss_sum_ = 0.0;         // Since the last line of metrics.
-  int64_t n_losses_ = 0;
-  int64_t n_dropped_ = 0;
+  LossInterval losses_;
 };
 
 }  // namespace
@@ -388,6 +386,11 @@ void save_state(const std::filesystem::path& path, const OuterState& state) {
   if (state.best.n_diverged != 0) {
     npz.set_scalar<int64_t>("best_diverged", state.best.n_diverged);
   }
+  if (state.losses.n != 0) {
+    npz.set_scalar<double>("loss_sum", state.losses.sum);
+    npz.set_scalar<int64_t>("loss_iterations", state.losses.n);
+    npz.set_scalar<int64_t>("loss_dropped", state.losses.n_dropped);
+  }
   npz.save(path);
 }
 
@@ -409,8 +412,13 @@ OuterState load_state(const std::filesystem::path& path, const Recipe& recipe) {
   if (npz.has("best_diverged")) {
     state.best.n_diverged = npz.get_scalar<int64_t>("best_diverged");
   }
+  if (npz.has("loss_sum")) {
+    state.losses = {npz.get_scalar<double>("loss_sum"),
+                    npz.get_scalar<int64_t>("loss_iterations"),
+                    npz.get_scalar<int64_t>("loss_dropped")};
+  }
   if (powers.size() != 2 || state.m.size() != state.v.size() ||
-      state.phi.empty() || state.iteration < 0) {
+      state.phi.empty() || state.iteration < 0 || state.losses.n < 0) {
     throw Error(Exit::kBadData,
                 fmt::format("{}: not a checkpoint of this version; start the "
                             "run again in another folder",

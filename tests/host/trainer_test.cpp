@@ -332,6 +332,21 @@ TEST_F(Trainer, AdvisesOnDivergenceWhatCanHelp) {
   EXPECT_THAT(text, HasSubstr("the checkpoint of iteration 1 is intact"));
 }
 
+TEST_F(Trainer, GoesOnWithTheSameBytesAfterAStop) {
+  const Recipe r = recipe(sinusoids(), {"outer.iterations=250"});
+  std::vector<std::string> files = {
+      "checkpoint.npz", "best.npz", "metrics.jsonl", "tiny.capsule"};
+  train(r);
+  std::vector<std::string> whole;
+  for (const std::string& f : files) whole.push_back(read(dir_ / "run" / f));
+  std::filesystem::remove_all(dir_ / "run");
+  train_and_stop(r, 137);
+  EXPECT_TRUE(train(r, true).written);
+  for (size_t i = 0; i < files.size(); ++i) {
+    EXPECT_TRUE(read(dir_ / "run" / files[i]) == whole[i]) << files[i];
+  }
+}
+
 TEST_F(Trainer, ChoosesTheSameBestAfterAStop) {
   write_episodes("train.npz", 6, 0);
   write_episodes("v.npz", 4, 1);

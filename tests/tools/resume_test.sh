@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The same training, with both annealings, with one thread, with two, and killed
 # twice in the middle of them (SIGKILL) and resumed, writes byte-identical
-# checkpoints, best parameters and capsules.
+# checkpoints, best parameters, metrics and capsules.
 #
 #   resume_test.sh FEWSTEP
 #
@@ -44,7 +44,7 @@ order_annealing = 450
 [run]
 validate_every = 250
 validate_tasks = 50
-checkpoint_every = 100
+checkpoint_every = 70
 TOML
 
 train() { "$fewstep" train recipe.toml --quiet "$@"; }
@@ -78,7 +78,7 @@ for attempt in 1 2 3 none; do
 done
 train --out killed --resume --set run.threads=2
 
-for file in checkpoint.npz best.npz resume.capsule; do
+for file in checkpoint.npz best.npz metrics.jsonl resume.capsule; do
   cmp "one/$file" "two/$file"
   cmp "one/$file" "killed/$file"
 done

@@ -23,6 +23,13 @@ struct BestValidation {
   int64_t n_diverged = 0;
 };
 
+/// Iterations since the last line of losses in metrics.jsonl.
+struct LossInterval {
+  double sum = 0.0;
+  int64_t n = 0;
+  int64_t n_dropped = 0;  ///< Tasks.
+};
+
 /// Everything the outer loop learns and remembers: what a checkpoint holds.
 struct OuterState {
   std::vector<float> theta;  ///< Initialization, [P].
@@ -33,6 +40,7 @@ struct OuterState {
   int64_t iteration = 0;  ///< Steps done.
 
   BestValidation best;
+  LossInterval losses;
 };
 
 /// Rate of iteration `iteration` (0-based) of `n`: constant, or

@@ -54,7 +54,9 @@ TrainResult train(const Recipe& recipe,
 OuterState initial_state(const Recipe& recipe);
 
 /// Checkpoints: OuterState as NPZ arrays theta, rate, m, v, beta_powers,
-/// iteration, best_score, best_iteration and, if not 0, best_diverged.
+/// iteration, best_score, best_iteration; best_diverged, if it is not 0; and
+/// loss_sum, loss_iterations, loss_dropped in the midst of a line of
+/// metrics.jsonl.
 void save_state(const std::filesystem::path& path, const OuterState& state);
 /// @throws Error kBadData when it is damaged or of another network or rule.
 OuterState load_state(const std::filesystem::path& path, const Recipe& recipe);
