@@ -310,6 +310,8 @@ class Run {
       best.set<float>("rate", {state.phi.size()}, state.phi);
       best.set_scalar<int64_t>("iteration", iteration);
       best.save(folder_.best());
+      // A run that has learned something can be gone on with.
+      if (saved_iteration_ < 0 && recipe_.run.checkpoint_every > 0) save();
     }
   }
 

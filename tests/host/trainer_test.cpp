@@ -13,6 +13,7 @@
 #include <iterator>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -344,6 +345,33 @@ TEST_F(Trainer, GoesOnWithTheSameBytesAfterAStop) {
   EXPECT_TRUE(train(r, true).written);
   for (size_t i = 0; i < files.size(); ++i) {
     EXPECT_TRUE(read(dir_ / "run" / files[i]) == whole[i]) << files[i];
+  }
+}
+
+// Killed, that is, between two checkpoints, and before the first one.
+TEST_F(Trainer, GoesOnFromItsFirstBest) {
+  const Recipe r = recipe(
+      sinusoids(), {"run.validate_every=5", "run.checkpoint_every=1000"});
+  TrainOptions options;
+  options.quiet = true;
+  int n = 0;
+  options.should_stop = [&]() -> bool {
+    if (n++ == 7) throw std::runtime_error("killed");
+    return false;
+  };
+  EXPECT_THROW(host::train(r, dir_ / "run", options), std::runtime_error);
+  EXPECT_TRUE(std::filesystem::exists(dir_ / "run/best.npz"));
+  train(r, true);
+  std::vector<std::string> resumed;
+  const std::vector<std::string> names = {
+      "checkpoint.npz", "best.npz", "metrics.jsonl", "tiny.capsule"};
+  for (const std::string& name : names) {
+    resumed.push_back(read(dir_ / "run" / name));
+  }
+  std::filesystem::remove_all(dir_ / "run");
+  train(r);
+  for (size_t i = 0; i < names.size(); ++i) {
+    EXPECT_TRUE(resumed[i] == read(dir_ / "run" / names[i])) << names[i];
   }
 }
 
