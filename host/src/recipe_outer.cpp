@@ -103,9 +103,6 @@ void read_dropout(const TableReader& r, Recipe* recipe) {
                        "1, such as 0.1",
                        rate));
   }
-  if (rate != 0.0 && static_cast<float>(rate) == 0.0F) {
-    r.fail("dropout", "is smaller than the smallest float: use 0 for none");
-  }
   recipe->outer.dropout = rate;
 }
 

@@ -368,7 +368,7 @@ TEST(Dropout, RefusesWhatMakesNoSense) {
   EXPECT_THAT(error_of("dropout = -0.1"),
               HasSubstr("outer.dropout: must be a number >= 0"));
   EXPECT_THAT(error_of("dropout = 1e-60"),
-              HasSubstr("outer.dropout: is smaller than the smallest float"));
+              HasSubstr("outer.dropout: 1e-60 is too small for a float"));
   EXPECT_THAT(error_of("dropout = 0.5", R"({op = "dense", units = 1},
                                            {op = "tanh"})"),
               HasSubstr("outer.dropout: there is nothing to leave out: the "
