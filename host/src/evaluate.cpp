@@ -132,7 +132,7 @@ Evaluation summary(const CapsuleFile& file,
   if (e.n_diverged == e.n_tasks) {
     throw Error(Exit::kNumeric,
                 "adaptation diverged on every task; meta-train with a lower "
-                "inner.rate or inner.clip_norm");
+                "inner.rate, or with inner.clip_norm");
   }
   e.loss = interval_of(losses(tasks, true));
   e.loss_before = interval_of(losses(tasks, false));

@@ -45,7 +45,8 @@ std::string why_no_best(const host::RunFolder& folder,
   if (best.n_diverged > 0) {
     return fmt::format(
         "in every validation all tasks diverged, so there are no best "
-        "parameters; meta-train with a lower inner.rate or inner.clip_norm; {}",
+        "parameters; meta-train with a lower inner.rate, or with "
+        "inner.clip_norm; {}",
         kLast);
   }
   return "the run has not been validated yet; go on with `fewstep train "
