@@ -47,19 +47,29 @@ class Tape {
   /// @param n_examples  Of a support set.
   /// @param max_bytes   Where it would need more there is no tape, and use()
   ///     changes nothing.
+  /// @param min_terms   Sums of fewer terms are computed again.
   Tape(const Network& network,
        uint32_t n_examples,
        uint32_t steps,
-       uint64_t max_bytes)
+       uint64_t max_bytes,
+       uint32_t min_terms = kMinTerms)
       : n_in_(network.n_in) {
     uint64_t n = 0;
     for (uint32_t i = network.first_param_layer; i < network.n_layers; ++i) {
       const Layer& l = network.layers[i];
       if (l.op != LayerOp::kDense && l.n_params() != 0) is_dense_ = false;
       if (l.op != LayerOp::kDense && l.op != LayerOp::kConv2d) continue;
-      LayerTape t = {l.param_offset, n, kNone};
-      n += uint64_t{n_examples} * l.n_out();
-      if (i > network.first_param_layer &&
+      // Of a sum that gives an output, and of one that gives a delta.
+      const uint32_t out_terms = l.n_weights / l.out_c;
+      const uint32_t delta_terms =
+          l.out_c * Packing<X>::kChannels *
+          (l.op == LayerOp::kConv2d ? uint32_t{l.kernel} * l.kernel : 1U);
+      LayerTape t = {l.param_offset, kNone, kNone};
+      if (out_terms >= min_terms) {
+        t.out = n;
+        n += uint64_t{n_examples} * l.n_out();
+      }
+      if (i > network.first_param_layer && delta_terms >= min_terms &&
           l.in_activation != static_cast<uint8_t>(LayerOp::kTanh)) {
         t.delta = n;
         n += uint64_t{n_examples} * l.n_in();
@@ -95,7 +105,8 @@ class Tape {
     if (!active_) return nullptr;
     if (c.x != nullptr) first_ = static_cast<size_t>(c.x - x_) / n_in_;
     const LayerTape* const t = find(op, *c.layer);
-    return t == nullptr ? nullptr : at(t->out, c.layer->n_out());
+    return t == nullptr || t->out == kNone ? nullptr
+                                           : at(t->out, c.layer->n_out());
   }
   template <class T>
   X* delta(LayerOp op, const LayerCall<T>& c) {
@@ -116,6 +127,8 @@ class Tape {
 
  private:
   static constexpr uint64_t kNone = ~uint64_t{0};
+  // A value's way onto the tape and back takes as long as so many terms.
+  static constexpr uint32_t kMinTerms = 8;
   struct LayerTape {
     uint32_t param_offset;  // Its name: calls may bring a copy of the layer.
     uint64_t out, delta;    // [n_examples][n_out] and [n_examples][n_in].

@@ -262,7 +262,7 @@ TEST(Tape, KnowsWhenTangentsCanBeAdded) {
       [](const NamedSpecs& specs, uint64_t bytes, bool used, uint32_t tile) {
         const TestNetwork net(
             specs.input, specs.specs, LossOp::kMeanSquaredError);
-        Tape<Lanes> tape(net.network, 5, 1, bytes);
+        Tape<Lanes> tape(net.network, 5, 1, bytes, 1);
         tape.use(used);
         TapeOps<host::LaneOps, Lanes> ops(host::LaneOps(), &tape);
         std::vector<Lanes> to(net.network.n_params);
@@ -287,7 +287,7 @@ TEST(Tape, EqualsRecomputingForAnyTiles) {
          {LossOp::kSoftmaxCrossEntropy, LossOp::kMeanSquaredError}) {
       Problem s(specs, loss, kTestRules[2], 3, 5, 7);
       s.objective.step_weights = {0.5F, 0.0F, 0.25F, 1.0F};
-      Tape<float> tape(s.net.network, 5, 3, kRoom);
+      Tape<float> tape(s.net.network, 5, 3, kRoom, 1);
       tape.use(true);
       Log log;
       TapeOps<CountingOps, float> ops(CountingOps(&log), &tape);
@@ -314,6 +314,29 @@ TEST(Tape, EqualsRecomputingForAnyTiles) {
   }
 }
 
+// Short sums are computed again: 3 and 9 terms forwards, 3 and 2 backwards.
+TEST(Tape, LeavesOutShortSums) {
+  const NamedSpecs specs = {"short",
+                            {3, 1, 1},
+                            {reference::dense(9),
+                             reference::relu_layer(),
+                             reference::dense(3),
+                             reference::relu_layer(),
+                             reference::dense(2)}};
+  Problem s(specs, LossOp::kMeanSquaredError, kTestRules[2], 2);
+  Tape<float> tape(s.net.network, 5, 2, kRoom);
+  tape.use(true);
+  Log log;
+  TapeOps<CountingOps, float> ops(CountingOps(&log), &tape);
+  AllOps plain;
+  EXPECT_TRUE(same_bits(meta_gradient(s, ops, 5, 7, 1),
+                        meta_gradient(s, plain, 5, 7, 1)));
+  constexpr LayerOp kDense = LayerOp::kDense;
+  EXPECT_EQ(log.forward[kDense], (Kernels{4, 2}));
+  EXPECT_EQ(log.weight_gradient[kDense], (Kernels{0, 6}));
+  EXPECT_EQ(log.input_gradient[kDense], (Kernels{4, 0}));
+}
+
 TEST(Tape, ReplaysAllButInputGradientsToATanh) {
   const NamedSpecs specs = {"both",
                             {3, 1, 1},
@@ -324,7 +347,7 @@ TEST(Tape, ReplaysAllButInputGradientsToATanh) {
                              reference::dense(4),
                              reference::dense(2)}};
   Problem s(specs, LossOp::kMeanSquaredError, kTestRules[2], 2);
-  Tape<float> tape(s.net.network, 5, 2, kRoom);
+  Tape<float> tape(s.net.network, 5, 2, kRoom, 1);
   Log log;
   TapeOps<CountingOps, float> ops(CountingOps(&log), &tape);
   AllOps plain;
@@ -348,7 +371,7 @@ TEST(Tape, ReplaysAllButInputGradientsToATanh) {
   // Outputs 6 + 5 + 4 + 2, deltas 6 + 4, five examples, two steps.
   constexpr uint64_t kBytes = (17 + 10) * 5 * 2 * sizeof(float);
   for (const uint64_t bytes : {kBytes, kBytes - 1}) {
-    Tape<float> bounded(s.net.network, 5, 2, bytes);
+    Tape<float> bounded(s.net.network, 5, 2, bytes, 1);
     bounded.use(true);
     Log of_bounded;
     TapeOps<CountingOps, float> on(CountingOps(&of_bounded), &bounded);
@@ -364,7 +387,7 @@ TEST(Tape, LiesBelowDropout) {
   for (const NamedSpecs& specs : zoo()) {
     SCOPED_TRACE(specs.name);
     const Problem s(specs, LossOp::kSoftmaxCrossEntropy, kTestRules[2], 2);
-    Tape<float> tape(s.net.network, 5, 2, kRoom);
+    Tape<float> tape(s.net.network, 5, 2, kRoom, 1);
     tape.use(true);
     Log log;
     using On = TapeOps<CountingOps, float>;
