@@ -203,7 +203,8 @@ double TableReader::real(std::string_view key,
 // What is computed with is a float: a smaller number would silently be 0, and
 // for some keys that means another thing.
 void TableReader::check_float(std::string_view key, double value) const {
-  constexpr double kLeast = std::numeric_limits<float>::min();
+  constexpr double kLeast =
+      static_cast<double>(std::numeric_limits<float>::min());
   if (value == 0.0 || std::abs(value) >= kLeast) return;
   fail(key,
        fmt::format("{} is too small for a float; use 0, or at least {:.3g}",
