@@ -177,7 +177,7 @@ class CpuEngine : public Engine {
     }
   }
 
-  // d[i] = sum over used tasks ascending / their number, in the making.
+  // d[i] = sum over used tasks ascending / their number, while it is made.
   struct Sums {
     Sums(Progress (&progress)[2 * kChunks],
          uint32_t groups,
@@ -189,8 +189,7 @@ class CpuEngine : public Engine {
     uint32_t n_groups;
     float* d_theta;
     float* d_phi;
-    std::atomic<bool> finite =
-        true;  // All of them: no task's value, and no sum, is not.
+    std::atomic<bool> finite = true;  // Whether each sum is.
   };
 
   // The tasks of group g, and which of them have a loss.
