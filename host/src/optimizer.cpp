@@ -46,6 +46,18 @@ float norm_of(std::span<const float> a, std::span<const float> b) {
   return sqrt(sum);
 }
 
+// Writes a value of each cache line as it is. What is learned has been read by
+// other cores, and their copies of a line are called back before it is written:
+// those of one write after another at the same time, but not those of a loop
+// that writes three arrays in turn.
+void claim_lines(float* values, uint32_t n) {
+  constexpr uint32_t kLine = 64 / sizeof(float);
+  for (uint32_t i = 0; i < n; i += kLine) {
+    volatile float* const first = values + i;
+    *first = *first;
+  }
+}
+
 // adam_element() of `n` elements, kLanes at a time.
 void move_by_adam(const OuterStep& step,
                   float rate,
@@ -55,6 +67,7 @@ void move_by_adam(const OuterStep& step,
                   float* m,
                   float* v) {
   constexpr uint32_t kWidth = static_cast<uint32_t>(kLanes);
+  for (float* const values : {x, m, v}) claim_lines(values, n);
   uint32_t i = 0;
   for (; i + kWidth <= n; i += kWidth) {
     Lanes xs = load_unaligned(x + i);
