@@ -56,18 +56,15 @@ class Bench:
             options.update(changes)
             (folder / name).write_text(case.recipe(**options))
 
-        write("gradient.toml")
-        write("timed.toml",
-              source=None if case.sinusoid else folder / "episodes.npz")
-        write("one_thread.toml", threads=1,
-              source=None if case.sinusoid else folder / "episodes.npz")
+        write("timed.toml")
+        write("one_thread.toml", threads=1)
         write("sgd.toml", optimizer="sgd", rate=1.0, iterations=1)
         return folder
 
     def our_gradients(self, case, folder):
         """Of some meta-batches, from what is timed; the command line has to
         say the same."""
-        process = self.engine(folder / "gradient.toml", self.threads,
+        process = self.engine(folder / "timed.toml", self.threads,
                               folder / "fewstep-gradient.log")
         ours = [process.gradient(folder / "fewstep.npz", batch)
                 for batch in range(min(case.n_batches, 8))]

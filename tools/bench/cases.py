@@ -26,7 +26,6 @@ class Case:
     steps: int = 1
     rate: float = 0.4
     learn_rate: bool = True  # Meta-SGD; else MAML, one fixed rate
-    sinusoid: bool = False  # fewstep draws its episodes while being timed
     n_batches: int = 8  # pre-sampled meta-batches, taken in turn
 
     def to_json(self):
@@ -63,12 +62,8 @@ class Case:
 
     def recipe(self, source, init, threads, optimizer="adam", rate=1e-3,
                iterations=1000000):
-        """TOML; source: an .npz of episodes, or None for drawn sinusoids."""
-        if source is None:
-            task = (f'source = "sinusoid"\nfamily = "maml"\n'
-                    f"shots = {self.n_support}\nqueries = {self.n_query}")
-        else:
-            task = f'source = "episodes"\npath = "{source}"'
+        """TOML; source: an .npz of episodes."""
+        task = f'source = "episodes"\npath = "{source}"'
         layers = ",\n  ".join(
             "{" + ", ".join(f"{k} = {json.dumps(v)}" for k, v in l.items()) +
             "}" for l in self.layers)
@@ -166,7 +161,7 @@ def sinusoid(name="sinusoid", **changes):
     rate = "" if changes.get("learn_rate", True) else ", fixed rate"
     case = Case(name, "sinusoid 1-40-40-1, 10 + 10 examples, 25 tasks" + rate,
                 [1, 1, 1], layers, "mean_squared_error", 10, 10, 25,
-                rate=0.02, sinusoid=True, n_batches=20)
+                rate=0.02, n_batches=20)
     return dataclasses.replace(case, **changes)
 
 
