@@ -1,7 +1,6 @@
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <cstring>
 
 #include "channel_ops.h"
 #include "solver.h"
@@ -40,6 +39,7 @@ class ChannelSolver : public Solver {
                      Group* group) override {
     sample(tasks);
     tape_.use(config_.objective.has_hessian());
+    gradient_.write_to(group->d_theta(), group->d_phi());
     gradient_.run(SerialExecutor(),
                   ops_,
                   PlainView<float>{theta},
@@ -48,15 +48,6 @@ class ChannelSolver : public Solver {
                   query());
     group->query_loss[0] = gradient_.query_loss();
     group->support_loss[0] = gradient_.support_loss(0);
-    const auto keep = [](const std::vector<float>& from,
-                         std::vector<Lanes>* to) {
-      to->resize((from.size() + kLanes - 1) / kLanes);
-      memcpy(static_cast<void*>(to->data()),
-             from.data(),
-             from.size() * sizeof(float));
-    };
-    keep(gradient_.theta_bar(), &group->d_theta_lanes);
-    keep(gradient_.phi_bar(), &group->d_phi_lanes);
   }
 
   void evaluate(const float* theta,

@@ -8,6 +8,8 @@
 
 #include "fewstep/host/engine.h"
 #include "fewstep/layers/layer.h"
+#include "huge_pages.h"
+#include "lane_sums.h"
 #include "solver.h"
 #include "worker_pool.h"
 
@@ -51,17 +53,17 @@ class CpuEngine : public Engine {
                   ? config.n_threads
                   : std::max(1U, std::thread::hardware_concurrency())) {
     for (uint32_t w = 0; w < pool_.size(); ++w) {
-      solvers_.push_back(channels_ ? make_channel_solver(config_, *channels_)
-                                   : make_task_solver(config_));
+      workers_.push_back({channels_ ? make_channel_solver(config_, *channels_)
+                                    : make_task_solver(config_),
+                          {}});
     }
-    own_groups_.resize(pool_.size());
   }
 
   const EngineConfig& config() const override { return config_; }
 
   void set_objective(const Objective& objective) override {
-    for (const std::unique_ptr<Solver>& solver : solvers_) {
-      solver->set_objective(objective);
+    for (const Worker& worker : workers_) {
+      worker.solver->set_objective(objective);
     }
   }
 
@@ -72,10 +74,14 @@ class CpuEngine : public Engine {
                          float* d_theta,
                          float* d_phi) override {
     const uint32_t n_groups = (n_tasks + width_ - 1) / width_;
-    if (groups_.size() < n_groups) groups_.resize(n_groups);
-    for (std::vector<uint32_t>& own : own_groups_) {
-      own.clear();
-      own.reserve(n_groups);
+    while (groups_.size() < n_groups) {
+      groups_.emplace_back(size_t{width_} * config_.network->n_params,
+                           size_t{width_} * config_.rule->n_phi,
+                           &memory_);
+    }
+    for (Worker& worker : workers_) {
+      worker.groups.clear();
+      worker.groups.reserve(n_groups + 64 / sizeof(uint32_t));
     }
     std::atomic<bool> failed = false;
     std::exception_ptr error;
@@ -85,11 +91,11 @@ class CpuEngine : public Engine {
     pool_.run(
         n_groups,
         [&](uint32_t g, uint32_t w) {
-          own_groups_[w].push_back(g);
+          workers_[w].groups.push_back(g);
           groups_[g].used = 0;
           if (failed) return;
           try {
-            solve(*solvers_[w], theta, phi, iteration, g, n_tasks);
+            solve(*workers_[w].solver, theta, phi, iteration, g, n_tasks);
           } catch (...) {
             // Others may be waiting for this group: it is added, empty.
             if (!failed.exchange(true)) error = std::current_exception();
@@ -103,8 +109,8 @@ class CpuEngine : public Engine {
       for (uint32_t t = 0; t < n_tasks; ++t) {
         if (!has_finite_gradient(t)) groups_[t / width_].drop(t % width_);
       }
-      for (std::vector<uint32_t>& own : own_groups_) own.clear();
-      for (uint32_t g = 0; g < n_groups; ++g) own_groups_[0].push_back(g);
+      for (Worker& worker : workers_) worker.groups.clear();
+      for (uint32_t g = 0; g < n_groups; ++g) workers_[0].groups.push_back(g);
       Sums again(progress_, n_groups, d_theta, d_phi);
       add_own_groups(0, &again);
     }
@@ -137,7 +143,7 @@ class CpuEngine : public Engine {
       scores.accuracy.resize(n_tasks);
     }
     pool_.run((n_tasks + width_ - 1) / width_, [&](uint32_t g, uint32_t w) {
-      solvers_[w]->evaluate(
+      workers_[w].solver->evaluate(
           theta, phi, TaskRange{split, 0, g * width_, n_tasks}, &scores);
     });
     return scores;
@@ -147,6 +153,13 @@ class CpuEngine : public Engine {
   static const float* values(const Group& group, bool is_theta) {
     return is_theta ? group.d_theta() : group.d_phi();
   }
+
+  // On cache lines of its own, and so are the groups: reserve() leaves a line
+  // between those of two workers.
+  struct alignas(64) Worker {
+    std::unique_ptr<Solver> solver;
+    std::vector<uint32_t> groups;  // That it has taken in the round at hand.
+  };
 
   // Quantities [begin, end) of d_theta or d_phi.
   struct Chunk {
@@ -215,7 +228,7 @@ class CpuEngine : public Engine {
   // chunk's sums. While one worker is at the next chunk, another adds its
   // groups to this one.
   void add_own_groups(uint32_t w, Sums* sums) {
-    const std::vector<uint32_t>& own = own_groups_[w];
+    const std::vector<uint32_t>& own = workers_[w].groups;
     for (size_t i = 0; i < own.size(); ++i) {
       const uint32_t first = own[i];
       while (i + 1 < own.size() && own[i + 1] == own[i] + 1) ++i;
@@ -258,40 +271,20 @@ class CpuEngine : public Engine {
                   uint32_t first,
                   uint32_t last,
                   float* sum) const {
-    if (first == 0) std::fill(sum + part.begin, sum + part.end, 0.0F);
+    float* const to = sum + part.begin;
+    const uint32_t n = part.end - part.begin;
     for (uint32_t g = first; g < last; ++g) {
       const Group& group = groups_[g];
-      if (group.used == 0) continue;
-      const float* const from = values(group, part.is_theta);
-      uint32_t i = part.begin;
+      const float* const from =
+          values(group, part.is_theta) + size_t{part.begin} * width_;
       if (width_ == kWidth) {
-        for (; i + kWidth <= part.end; i += kWidth) {
-          add_lanes(group, from + size_t{i} * kWidth, sum + i);
-        }
+        add_lanes(from, n, group.used, g == 0, to);
+        continue;
       }
-      for (uint32_t l = 0; l < width_; ++l) {
-        if (!group.uses(l)) continue;
-        for (uint32_t k = i; k < part.end; ++k) {
-          sum[k] = sum[k] + from[size_t{k} * width_ + l];
-        }
-      }
+      if (g == 0) std::fill(to, to + n, 0.0F);
+      if (group.used == 0) continue;
+      for (uint32_t i = 0; i < n; ++i) to[i] = to[i] + from[i];
     }
-  }
-
-  // The same for kLanes sums, of a group that holds a task a lane.
-  static void add_lanes(const Group& group, const float* from, float* sums) {
-    Lanes rows[kLanes];
-    for (Lanes& row : rows) {
-      row = fewstep::load(from);
-      from += kWidth;
-    }
-    transpose(rows);
-    Lanes sum = load_unaligned(sums);
-    FEWSTEP_UNROLL(16)
-    for (uint32_t l = 0; l < kWidth; ++l) {
-      if (group.uses(l)) sum = sum + rows[l];
-    }
-    store_unaligned(sums, sum);
   }
 
   bool has_finite_gradient(uint32_t t) const {
@@ -310,9 +303,9 @@ class CpuEngine : public Engine {
   std::optional<ChannelNetwork> channels_;
   uint32_t width_;  // Tasks of a group.
   WorkerPool pool_;
-  std::vector<std::unique_ptr<Solver>> solvers_;  // One a worker.
+  std::vector<Worker> workers_;
+  HugePages memory_;  // Of groups_.
   std::vector<Group> groups_;
-  std::vector<std::vector<uint32_t>> own_groups_;  // Of a round, by worker.
   Progress progress_[2 * kChunks];
 };
 

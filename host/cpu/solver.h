@@ -11,6 +11,7 @@
 #define FEWSTEP_HOST_CPU_SOLVER_H_
 
 #include <memory>
+#include <memory_resource>
 #include <vector>
 
 #include "channel_network.h"
@@ -22,8 +23,13 @@ namespace fewstep::host {
 
 /// Meta-gradients of a group of tasks: value i of task t of the group is
 /// d_theta[i * width + t].
-struct Group {
-  std::vector<Lanes> d_theta_lanes, d_phi_lanes;  // Aligned storage.
+struct alignas(64) Group {
+  /// Room for n_theta and n_phi floats.
+  Group(size_t n_theta, size_t n_phi, std::pmr::memory_resource* memory)
+      : d_theta_lanes((n_theta + kLanes - 1) / kLanes, memory),
+        d_phi_lanes((n_phi + kLanes - 1) / kLanes, memory) {}
+
+  std::pmr::vector<Lanes> d_theta_lanes, d_phi_lanes;  // Aligned storage.
   float* d_theta() { return reinterpret_cast<float*>(d_theta_lanes.data()); }
   float* d_phi() { return reinterpret_cast<float*>(d_phi_lanes.data()); }
   const float* d_theta() const {

@@ -6,7 +6,8 @@
 // one computes a sum again. The tape records, at the number type X of the
 // support pass,
 //
-//   what dense and conv2d put out, before the activation above them runs,
+//   what dense and conv2d put out, before the activation above them runs
+//     (after it where that is a relu and a dense layer runs it: FusedCall),
 //   what their input gradients put out,
 //
 // and the pass at Dual<X> takes the values from there; the kernels of lib/ then
@@ -21,7 +22,8 @@
 //
 // TapeOps is the layer of operations that records and replays. The sweep tells
 // it which batch comes (BatchPass): the support set of step k at X is recorded,
-// at Dual<X> replayed, and query sets pass by.
+// at Dual<X> replayed, and query sets pass by. And it hands the sweep's Fusion
+// on to dense layers, so that their gradients need no pass of their own.
 //
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
@@ -31,6 +33,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <memory_resource>
 #include <vector>
 
 #include "fewstep/host/sweep.h"
@@ -44,6 +47,9 @@ namespace fewstep::host {
 template <class X>
 class Tape {
  public:
+  /// A value's way onto the tape and back takes as long as so many terms.
+  static constexpr uint32_t kMinTerms = 8;
+
   /// @param n_examples  Of a support set.
   /// @param max_bytes   Where it would need more there is no tape, and use()
   ///     changes nothing.
@@ -52,8 +58,9 @@ class Tape {
        uint32_t n_examples,
        uint32_t steps,
        uint64_t max_bytes,
-       uint32_t min_terms = kMinTerms)
-      : n_in_(network.n_in) {
+       uint32_t min_terms = kMinTerms,
+       std::pmr::memory_resource* memory = std::pmr::get_default_resource())
+      : n_in_(network.n_in), values_(memory) {
     uint64_t n = 0;
     for (uint32_t i = network.first_param_layer; i < network.n_layers; ++i) {
       const Layer& l = network.layers[i];
@@ -115,11 +122,10 @@ class Tape {
     return t == nullptr || t->delta == kNone ? nullptr
                                              : at(t->delta, c.layer->n_in());
   }
-  /// Whether what adapts to n examples, tile at a time, is dense layers in one
-  /// tile, all of them on the tape.
-  bool is_dense(uint32_t n, uint32_t tile) const {
-    return on_ && is_dense_ && n <= tile;
-  }
+  /// Whether all parameters are dense layers'.
+  bool is_dense() const { return is_dense_; }
+  /// Whether there are records.
+  bool is_on() const { return on_; }
   /// Whether layer c.layer's sums need no values in the pass at hand.
   bool has(LayerOp op, const Layer& layer) const {
     return active_ && find(op, layer) != nullptr;
@@ -127,8 +133,6 @@ class Tape {
 
  private:
   static constexpr uint64_t kNone = ~uint64_t{0};
-  // A value's way onto the tape and back takes as long as so many terms.
-  static constexpr uint32_t kMinTerms = 8;
   struct LayerTape {
     uint32_t param_offset;  // Its name: calls may bring a copy of the layer.
     uint64_t out, delta;    // [n_examples][n_out] and [n_examples][n_in].
@@ -150,7 +154,7 @@ class Tape {
   std::vector<LayerTape> layers_;
   uint64_t step_values_ = 0, n_values_ = 0;
   bool fits_ = false;
-  std::vector<X> values_;
+  std::pmr::vector<X> values_;
 
   bool on_ = false;
   // The batch at hand, and the first example of its tile.
@@ -171,14 +175,18 @@ class TapeOps : public WrappedOps<Ops> {
   }
   void stop() { tape_->stop(); }
 
-  /// sweep.h: dense layers add their tangents where they are to go.
-  bool add_tangents_to(X* to, Dual<X>* grad, uint32_t n, uint32_t tile) {
-    if (!TangentSums<Dual<X>>::kHas || !tape_->is_dense(n, tile)) return false;
-    tangents_ = to;
-    grad_ = grad;
+  /// sweep.h: of networks of dense layers whose gradient is one tile's.
+  bool fuse(const Fusion<X>& fusion, uint32_t n, uint32_t tile) {
+    const bool product = fusion.tangents != nullptr;
+    if (product ? !FusedCall<Dual<X>>::kTangents || !tape_->is_on()
+                : !FusedCall<X>::kDescends) {
+      return false;
+    }
+    if (!tape_->is_dense() || n > tile) return false;
+    fusion_ = fusion;
     return true;
   }
-  void tangents_added() { tangents_ = nullptr; }
+  void fuse_nothing() { fusion_ = {}; }
 
   template <class W, class E>
   void forward(const E& e, LayerOp op, const LayerCall<X>& c) const {
@@ -193,12 +201,26 @@ class TapeOps : public WrappedOps<Ops> {
       return;
     }
     ops_.template forward<TangentView<W>>(e, op, c);
-    replay(out, c.n * c.layer->n_out(), c.out);
+    const uint32_t n = c.n * c.layer->n_out();
+    if constexpr (FusedCall<Dual<X>>::kActivates) {
+      if (c.activation != 0) {
+        replay_relu(out, n, c.out);
+        return;
+      }
+    }
+    replay(out, n, c.out);
   }
 
   template <class W, class E>
   void weight_gradient(const E& e, LayerOp op, const LayerCall<X>& c) const {
-    ops_.template weight_gradient<W>(e, op, c);
+    LayerCall<X> call = c;
+    if constexpr (FusedCall<X>::kDescends) {
+      call.rate = fusion_.rate;
+      if (fusion_.grad_bar != nullptr) {
+        call.grad_bar = fusion_.grad_bar + (c.grad - fusion_.grad);
+      }
+    }
+    ops_.template weight_gradient<W>(e, op, call);
   }
   template <class W, class E>
   void weight_gradient(const E& e,
@@ -206,8 +228,10 @@ class TapeOps : public WrappedOps<Ops> {
                        const LayerCall<Dual<X>>& c) const {
     if (tape_->has(op, *c.layer)) {
       LayerCall<Dual<X>> call = c;
-      if constexpr (TangentSums<Dual<X>>::kHas) {
-        if (tangents_ != nullptr) call.tangents = tangents_ + (c.grad - grad_);
+      if constexpr (FusedCall<Dual<X>>::kTangents) {
+        if (fusion_.tangents != nullptr) {
+          call.tangents = fusion_.tangents + (c.grad - fusion_.hessian);
+        }
       }
       ops_.template weight_gradient<TangentView<W>>(e, op, call);
     } else {
@@ -241,13 +265,17 @@ class TapeOps : public WrappedOps<Ops> {
   static void replay(const X* from, uint32_t n, Dual<X>* to) {
     for (uint32_t j = 0; j < n; ++j) to[j].value = from[j];
   }
+  // The same of what a relu has run on: its derivative is still to be.
+  static void replay_relu(const X* from, uint32_t n, Dual<X>* to) {
+    for (uint32_t j = 0; j < n; ++j) {
+      to[j] = {from[j], relu_delta(from[j], to[j].tangent)};
+    }
+  }
 
   using WrappedOps<Ops>::ops_;
 
   Tape<X>* tape_;
-  // Of the Hessian-vector product at hand.
-  X* tangents_ = nullptr;
-  const Dual<X>* grad_ = nullptr;
+  Fusion<X> fusion_;  // Of the gradient at hand.
 };
 
 }  // namespace fewstep::host

@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: The fewstep authors
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <cstring>
 
 #include "fewstep/host/dropout.h"
+#include "huge_pages.h"
 #include "lane_batch.h"
 #include "lane_ops.h"
 #include "solver.h"
@@ -31,12 +31,15 @@ class TaskSolver : public Solver {
                   *config.rule,
                   config.objective,
                   tile_of(shape().n_support),
-                  tile_of(shape().n_query)),
+                  tile_of(shape().n_query),
+                  &memory_),
         order_(shape(), config.objective.inner_batch),
         tape_(*config.network,
               examples_of_step(config),
               config.objective.steps,
-              config.tape_bytes),
+              config.tape_bytes,
+              Tape<Lanes>::kMinTerms,
+              &memory_),
         ops_(TapeOps<LaneOps, Lanes>(LaneOps(), &tape_),
              *config.network,
              config.dropout,
@@ -58,6 +61,7 @@ class TaskSolver : public Solver {
     load(tasks);
     drop(tasks);
     tape_.use(config_.objective.has_hessian());
+    gradient_.write_to(group->d_theta_lanes.data(), group->d_phi_lanes.data());
     gradient_.run(SerialExecutor(),
                   ops_,
                   SharedView<Lanes>{theta},
@@ -68,7 +72,6 @@ class TaskSolver : public Solver {
       group->query_loss[l] = lane(gradient_.query_loss(), l);
       group->support_loss[l] = lane(gradient_.support_loss(0), l);
     }
-    gradient_.swap_bars(&group->d_theta_lanes, &group->d_phi_lanes);
   }
 
   void evaluate(const float* theta,
@@ -172,6 +175,7 @@ class TaskSolver : public Solver {
   }
 
   EngineConfig config_;
+  HugePages memory_;  // Of what follows.
   MetaGradient<Lanes> gradient_;
   MinibatchOrder order_;
   Tape<Lanes> tape_;

@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <map>
 #include <string>
 #include <utility>
@@ -246,7 +247,166 @@ TEST(Tape, DenseLayersAddTheirTangents) {
   }
 }
 
-TEST(Tape, KnowsWhenTangentsCanBeAdded) {
+std::vector<Lanes> random_lanes(Uniform& uniform, size_t count) {
+  std::vector<Lanes> v(count);
+  for (Lanes& x : v) {
+    for (int l = 0; l < kLanes; ++l) set_lane(&x, l, uniform());
+  }
+  return v;
+}
+
+void expect_same_lanes(const std::vector<Lanes>& a,
+                       const std::vector<Lanes>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) {
+    for (int l = 0; l < kLanes; ++l) {
+      ASSERT_EQ(to_bits(lane(a[i], l)), to_bits(lane(b[i], l))) << i;
+    }
+  }
+}
+
+// A step of gradient descent, or its bar, where the gradient would be written.
+TEST(FusedCall, DenseLayersTakeTheStep) {
+  const auto check = [](auto view, int n_in, int n_out, bool of_network) {
+    using W = decltype(view);
+    SCOPED_TRACE(std::to_string(n_in) + " to " + std::to_string(n_out));
+    const Layer layer = planned({reference::dense(n_out), {n_in, 1, 1}});
+    const uint32_t n_params = layer.n_params();
+    constexpr uint32_t n = 6;
+    Uniform uniform(static_cast<uint32_t>(n_in * 10 + n_out));
+    const std::vector<Lanes> x = random_lanes(uniform, n * layer.n_in());
+    std::vector<Lanes> out = random_lanes(uniform, n * layer.n_out());
+    std::vector<Lanes> grad(n_params), result(n_params), bar(n_params);
+    const Lanes rate = random_lanes(uniform, 1)[0];
+    std::vector<Lanes> in = x;
+    LayerCall<Lanes> c = {};
+    c.layer = &layer;
+    c.n = n;
+    c.weights = view.raw();
+    c.x = of_network ? x.data() : nullptr;
+    c.in = in.data();
+    c.out = out.data();
+    c.grad = grad.data();
+    c.first = true;
+    const host::LaneOps ops;
+    const SerialExecutor e;
+    ops.weight_gradient<W>(e, LayerOp::kDense, c);
+
+    c.grad = result.data();
+    c.rate = &rate;
+    c.first = false;  // Says nothing here.
+    ops.weight_gradient<W>(e, LayerOp::kDense, c);
+    std::vector<Lanes> expected(n_params);
+    for (uint32_t i = 0; i < n_params; ++i) {
+      expected[i] = fma(-rate, grad[i], view(i));
+    }
+    expect_same_lanes(result, expected);
+
+    c.grad_bar = bar.data();
+    ops.weight_gradient<W>(e, LayerOp::kDense, c);
+    expect_same_lanes(result, grad);
+    for (uint32_t i = 0; i < n_params; ++i) expected[i] = -(rate * grad[i]);
+    expect_same_lanes(bar, expected);
+  };
+  Uniform uniform(5);
+  const std::vector<float> shared = uniform.vector(100);
+  const std::vector<Lanes> plain = random_lanes(uniform, 100);
+  for (const int n_in : {1, 3, 11}) {
+    for (const int n_out : {1, 4, 7}) {
+      for (const bool of_network : {true, false}) {
+        check(SharedView<Lanes>{shared.data()}, n_in, n_out, of_network);
+        check(PlainView<Lanes>{plain.data()}, n_in, n_out, of_network);
+      }
+    }
+  }
+}
+
+// A dense layer that runs the relu above it, and the relu that then does not.
+TEST(FusedCall, DenseLayersRunTheRelu) {
+  const auto check = [](auto number, auto view, const auto& random) {
+    using T = decltype(number);
+    using W = decltype(view);
+    constexpr uint32_t n = 7;
+    for (const int n_out : {1, 4, 9}) {
+      const Layer dense = planned({reference::dense(n_out), {3, 1, 1}});
+      Layer relu = planned({reference::relu_layer(), {n_out, 1, 1}});
+      relu.in_place = 1;
+      std::vector<T> in = random(n * dense.n_in());
+      std::vector<T> results[2];
+      for (const bool fused : {false, true}) {
+        std::vector<T>& out = results[fused ? 1 : 0];
+        out = random(n * dense.n_out());
+        LayerCall<T> c = {};
+        c.layer = &dense;
+        c.n = n;
+        c.weights = view.raw();
+        c.in = in.data();
+        c.out = out.data();
+        c.activation = fused ? static_cast<uint8_t>(LayerOp::kRelu) : 0;
+        const host::LaneOps ops;
+        ops.forward<W>(SerialExecutor(), LayerOp::kDense, c);
+        if (fused) {
+          const std::vector<T> after = out;
+          c.layer = &relu;
+          c.in = out.data();
+          ops.forward<W>(SerialExecutor(), LayerOp::kRelu, c);
+          EXPECT_EQ(memcmp(out.data(), after.data(), out.size() * sizeof(T)),
+                    0);
+          c.layer = &dense;
+        } else {
+          c.layer = &relu;
+          c.in = out.data();
+          ops.forward<W>(SerialExecutor(), LayerOp::kRelu, c);
+        }
+      }
+      EXPECT_EQ(memcmp(results[0].data(),
+                       results[1].data(),
+                       results[0].size() * sizeof(T)),
+                0);
+    }
+  };
+  Uniform uniform(6);
+  const std::vector<Lanes> values = random_lanes(uniform, 100);
+  const std::vector<Lanes> tangents = random_lanes(uniform, 100);
+  const PlainView<Lanes> view = {values.data()};
+  const auto random = [&](size_t count) {
+    return random_lanes(uniform, count);
+  };
+  check(Lanes(), view, random);
+  check(Dual<Lanes>(),
+        DualView<PlainView<Lanes>>{view, tangents.data()},
+        [&](size_t count) {
+          std::vector<Dual<Lanes>> v(count);
+          for (Dual<Lanes>& d : v) d = {random(1)[0], random(1)[0]};
+          return v;
+        });
+}
+
+// Which layers that is: those of the network's own table.
+TEST(FusedCall, IsOfAReluInPlaceOnADenseLayer) {
+  using namespace reference;
+  const TestNetwork net({2, 4, 4},
+                        {conv(3, 3, 1, 1),
+                         relu_layer(),
+                         dense(6),
+                         relu_layer(),
+                         dense(5),
+                         tanh_layer(),
+                         dense(4),
+                         flatten(),
+                         relu_layer(),
+                         dense(3)},
+                        LossOp::kMeanSquaredError);
+  const uint8_t relu = static_cast<uint8_t>(LayerOp::kRelu);
+  const uint8_t expected[] = {0, 0, relu, relu, 0, 0, 0, 0, 0, 0};
+  ASSERT_EQ(net.network.n_layers, 10U);
+  for (uint32_t i = 0; i < 10; ++i) {
+    EXPECT_EQ(fused_activation(net.network, net.network.layers[i]), expected[i])
+        << i;
+  }
+}
+
+TEST(Tape, KnowsWhatDenseLayersCanDoOnTheWay) {
   const NamedSpecs dense = {
       "dense",
       {3, 1, 1},
@@ -258,24 +418,37 @@ TEST(Tape, KnowsWhenTangentsCanBeAdded) {
                             reference::dense(2)}};
   const NamedSpecs conv = {
       "conv", {2, 3, 3}, {reference::conv(4, 3, 1, 1), reference::dense(2)}};
-  const auto adds =
-      [](const NamedSpecs& specs, uint64_t bytes, bool used, uint32_t tile) {
-        const TestNetwork net(
-            specs.input, specs.specs, LossOp::kMeanSquaredError);
-        Tape<Lanes> tape(net.network, 5, 1, bytes, 1);
-        tape.use(used);
-        TapeOps<host::LaneOps, Lanes> ops(host::LaneOps(), &tape);
-        std::vector<Lanes> to(net.network.n_params);
-        std::vector<Dual<Lanes>> grad(net.network.n_params);
-        return ops.add_tangents_to(to.data(), grad.data(), 5, tile);
-      };
-  EXPECT_TRUE(adds(dense, kRoom, true, 5));
-  EXPECT_TRUE(adds(dense, kRoom, true, 8));
-  EXPECT_FALSE(adds(dense, kRoom, true, 4)) << "two tiles";
-  EXPECT_FALSE(adds(dense, kRoom, false, 5)) << "no Hessian";
-  EXPECT_FALSE(adds(dense, 100, true, 5)) << "no room";
-  EXPECT_FALSE(adds(norm, kRoom, true, 5));
-  EXPECT_FALSE(adds(conv, kRoom, true, 5));
+  const auto fuses = [](const NamedSpecs& specs,
+                        uint64_t bytes,
+                        bool used,
+                        uint32_t tile,
+                        bool tangents) {
+    const TestNetwork net(specs.input, specs.specs, LossOp::kMeanSquaredError);
+    Tape<Lanes> tape(net.network, 5, 1, bytes, 1);
+    tape.use(used);
+    TapeOps<host::LaneOps, Lanes> ops(host::LaneOps(), &tape);
+    const Lanes rate = broadcast(0.1F);
+    std::vector<Lanes> to(net.network.n_params);
+    std::vector<Dual<Lanes>> grad(net.network.n_params);
+    host::Fusion<Lanes> fusion;
+    if (tangents) {
+      fusion.hessian = grad.data();
+      fusion.tangents = to.data();
+    } else {
+      fusion.rate = &rate;
+    }
+    return ops.fuse(fusion, 5, tile);
+  };
+  for (const bool tangents : {true, false}) {
+    EXPECT_TRUE(fuses(dense, kRoom, true, 5, tangents));
+    EXPECT_TRUE(fuses(dense, kRoom, true, 8, tangents));
+    EXPECT_FALSE(fuses(dense, kRoom, true, 4, tangents)) << "two tiles";
+    EXPECT_EQ(fuses(dense, kRoom, false, 5, tangents), !tangents)
+        << "no Hessian";
+    EXPECT_EQ(fuses(dense, 100, true, 5, tangents), !tangents) << "no room";
+    EXPECT_FALSE(fuses(norm, kRoom, true, 5, tangents));
+    EXPECT_FALSE(fuses(conv, kRoom, true, 5, tangents));
+  }
 }
 
 TEST(Tape, EqualsRecomputingForAnyTiles) {

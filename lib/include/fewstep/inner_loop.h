@@ -65,7 +65,20 @@ FEWSTEP_INLINE T* outputs(const Network& network, const Workspace<T>& ws) {
   return ws.values + 1 + uint64_t{ws.tile} * (1 + network.out_offset);
 }
 
-/// The arguments of layer `l` for the `n` examples at `x`.
+/// FusedCall::activation of layer `l`: a relu in place on a dense layer's
+/// outputs is run by that layer.
+FEWSTEP_HD inline uint8_t fused_activation(const Network& network,
+                                           const Layer& l) {
+  const uint32_t at = static_cast<uint32_t>(&l - network.layers);
+  const uint32_t relu = l.op == LayerOp::kDense ? at + 1 : at;
+  if (relu == 0 || relu >= network.n_layers) return 0;
+  const Layer& above = network.layers[relu];
+  const bool fused = above.op == LayerOp::kRelu && above.in_place != 0 &&
+                     network.layers[relu - 1].op == LayerOp::kDense;
+  return fused ? static_cast<uint8_t>(LayerOp::kRelu) : 0;
+}
+
+/// The arguments of layer `l` of the network's for the `n` examples at `x`.
 template <class T, class W>
 FEWSTEP_HD inline LayerCall<T> layer_call(const Network& network,
                                           const Layer& l,
@@ -93,6 +106,9 @@ FEWSTEP_HD inline LayerCall<T> layer_call(const Network& network,
   c.aux = act + uint64_t{ws.tile} * network.n_act + aux_offset;
   c.grad = nullptr;
   c.first = false;
+  if constexpr (FusedCall<T>::kActivates) {
+    c.activation = fused_activation(network, l);
+  }
   return c;
 }
 

@@ -108,10 +108,10 @@ class DropoutOps : public WrappedOps<Ops> {
     if constexpr (requires { ops_.stop(); }) ops_.stop();
   }
 
-  bool add_tangents_to(X* to, Dual<X>* grad, uint32_t n, uint32_t tile) {
-    return host::add_tangents_to(ops_, to, grad, n, tile);
+  bool fuse(const Fusion<X>& fusion, uint32_t n, uint32_t tile) {
+    return host::fuse(ops_, fusion, n, tile);
   }
-  void tangents_added() { host::tangents_added(ops_); }
+  void fuse_nothing() { host::fuse_nothing(ops_); }
 
   template <class W, class E, class T>
   void forward(const E& e, LayerOp op, const LayerCall<T>& c) const {

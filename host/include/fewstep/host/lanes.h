@@ -111,14 +111,6 @@ FEWSTEP_INLINE void store_unaligned(float* p, Packet<Of> x) {
   Eigen::internal::pstoreu(p, x.v);
 }
 
-/// rows[i] lane j <-> rows[j] lane i.
-FEWSTEP_INLINE void transpose(Lanes (&rows)[kLanes]) {
-  Eigen::internal::PacketBlock<internal::FloatPacket, kLanes> block;
-  for (int i = 0; i < kLanes; ++i) block.packet[i] = rows[i].v;
-  Eigen::internal::ptranspose(block);
-  for (int i = 0; i < kLanes; ++i) rows[i].v = block.packet[i];
-}
-
 /// `x` in every lane.
 FEWSTEP_INLINE Lanes broadcast(float x) { return Number<Lanes>::constant(x); }
 
@@ -269,13 +261,25 @@ FEWSTEP_INLINE bool all_finite(Packet<Of> x) {
   return !any;
 }
 
-/// layers/layer.h; cpu/tape.h uses it.
+// layers/layer.h; cpu/tape.h asks for it.
 template <class T>
-struct TangentSums;
-template <class Of>
-struct TangentSums<Dual<Packet<Of>>> {
-  static constexpr bool kHas = true;
-  Packet<Of>* tangents = nullptr;
+struct FusedCall;
+template <>
+struct FusedCall<Lanes> {
+  static constexpr bool kActivates = true;
+  static constexpr bool kDescends = true;
+  static constexpr bool kTangents = false;
+  uint8_t activation = 0;
+  const Lanes* rate = nullptr;
+  Lanes* grad_bar = nullptr;
+};
+template <>
+struct FusedCall<Dual<Lanes>> {
+  static constexpr bool kActivates = true;
+  static constexpr bool kDescends = false;
+  static constexpr bool kTangents = true;
+  uint8_t activation = 0;
+  Lanes* tangents = nullptr;
 };
 
 }  // namespace fewstep

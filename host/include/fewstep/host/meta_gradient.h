@@ -6,6 +6,7 @@
 #define FEWSTEP_HOST_META_GRADIENT_H_
 
 #include <cstdint>
+#include <memory_resource>
 #include <vector>
 
 #include "fewstep/host/objective.h"
@@ -23,11 +24,14 @@ class MetaGradient {
  public:
   /// @param support_tile  Examples of a support set that the kernels take at a
   ///     time, and `query_tile` of a query set; with batch_norm all of them.
-  MetaGradient(const Network& network,
-               const Rule& rule,
-               const Objective& objective,
-               uint32_t support_tile,
-               uint32_t query_tile)
+  /// @param memory  For the buffers.
+  MetaGradient(
+      const Network& network,
+      const Rule& rule,
+      const Objective& objective,
+      uint32_t support_tile,
+      uint32_t query_tile,
+      std::pmr::memory_resource* memory = std::pmr::get_default_resource())
       : network_(network),
         rule_(rule),
         objective_(objective),
@@ -36,16 +40,19 @@ class MetaGradient {
                        ? objective.inner_batch
                        : support_tile),
         tile_(support_tile > query_tile ? support_tile : query_tile),
-        theta_(size_t{objective.steps} * network.n_params),
-        grad_(theta_.size()),
+        theta_(size_t{objective.steps} * network.n_params, memory),
+        grad_(memory),
         state_((objective.steps - 1) * size_t{network.n_adapted} *
-               rule.n_state_per_param),
-        support_loss_(objective.steps),
-        theta_bar_(network.n_params),
-        phi_bar_(rule.n_phi),
-        scratch_(plan().n_scratch()),
-        step_(plan().n_step()),
-        values_(workspace_values(network, tile_)) {
+                   rule.n_state_per_param,
+               memory),
+        support_loss_(objective.steps, memory),
+        state_bar_(memory),
+        grad_bar_(memory),
+        scratch_(plan().n_scratch(), memory),
+        step_(plan().n_step(), memory),
+        hessian_(memory),
+        values_(workspace_values(network, tile_), memory),
+        dual_values_(memory) {
     objective_.step_weights.reserve(size_t{objective.steps} + 1);
   }
 
@@ -67,6 +74,7 @@ class MetaGradient {
              const V& theta_0,
              const R& phi,
              const Batch<T>& support) {
+    reserve_gradients();
     SweepPlan p = plan();
     p.inner_batch = 0;
     host::adapt(e, ops, p, buffers(), theta_0, phi, support);
@@ -74,7 +82,7 @@ class MetaGradient {
 
   /// Adaptation, to the objective's minibatches (whose order `support` then is
   /// in), and the sweep or Reptile's difference: query_loss(), theta_bar() and
-  /// phi_bar().
+  /// phi_bar(), or what write_to() names.
   template <class E, class Ops, class V, class R>
   void run(const E& e,
            Ops&& ops,
@@ -82,7 +90,12 @@ class MetaGradient {
            const R& phi,
            const Batch<T>& support,
            const Batch<T>& query) {
+    reserve_gradients();
     reserve_sweep();
+    if (theta_bar_at_ == nullptr) {
+      theta_bar_.resize(network_.n_params);
+      phi_bar_.resize(rule_.n_phi);
+    }
     solve_task(e, ops, plan(), buffers(), theta_0, phi, support, query);
   }
 
@@ -105,14 +118,12 @@ class MetaGradient {
   const std::vector<T>& theta_bar() const { return theta_bar_; }
   const std::vector<T>& phi_bar() const { return phi_bar_; }
   /// SweepBuffers::step, for tests.
-  const std::vector<T>& step_arrays() const { return step_; }
-  /// Hands these two arrays out and takes others for the next run(), of any
-  /// contents; allocates when they are of another length.
-  void swap_bars(std::vector<T>* theta_bar, std::vector<T>* phi_bar) {
-    theta_bar->resize(theta_bar_.size());
-    phi_bar->resize(phi_bar_.size());
-    theta_bar_.swap(*theta_bar);
-    phi_bar_.swap(*phi_bar);
+  const std::pmr::vector<T>& step_arrays() const { return step_; }
+  /// Arrays of the caller's, [P] and [n_phi], that run() writes from now on, in
+  /// the place of theta_bar() and phi_bar().
+  void write_to(T* theta_bar, T* phi_bar) {
+    theta_bar_at_ = theta_bar;
+    phi_bar_at_ = phi_bar;
   }
 
  private:
@@ -141,9 +152,9 @@ class MetaGradient {
     b.step = step_.data();
     b.workspace = workspace();
     b.query_loss = &query_loss_;
-    b.theta_bar = theta_bar_.data();
+    b.theta_bar = theta_bar_at_ != nullptr ? theta_bar_at_ : theta_bar_.data();
     b.state_bar = state_bar_.data();
-    b.phi_bar = phi_bar_.data();
+    b.phi_bar = theta_bar_at_ != nullptr ? phi_bar_at_ : phi_bar_.data();
     b.grad_bar = grad_bar_.data();
     b.loss_bar = &loss_bar_;
     b.hessian = hessian_.data();
@@ -151,6 +162,9 @@ class MetaGradient {
     return b;
   }
 
+  void reserve_gradients() {
+    if (plan().keeps_gradients()) grad_.resize(theta_.size());
+  }
   // What only the sweep needs. An objective of first order that follows one of
   // second order keeps what that one needs.
   void reserve_sweep() {
@@ -168,13 +182,16 @@ class MetaGradient {
   Objective objective_;
   uint32_t dual_tile_;
   uint32_t tile_;  // Of the workspace at T: the larger one.
-  std::vector<T> theta_, grad_, state_, support_loss_;
+  std::pmr::vector<T> theta_, grad_, state_, support_loss_;
   T query_loss_ = constant<T>(0.0F);
   T loss_bar_ = constant<T>(0.0F);
-  std::vector<T> theta_bar_, state_bar_, phi_bar_, grad_bar_, scratch_, step_;
-  std::vector<Dual<T>> hessian_;
-  std::vector<T> values_;
-  std::vector<Dual<T>> dual_values_;
+  std::vector<T> theta_bar_, phi_bar_;
+  T* theta_bar_at_ = nullptr;
+  T* phi_bar_at_ = nullptr;
+  std::pmr::vector<T> state_bar_, grad_bar_, scratch_, step_;
+  std::pmr::vector<Dual<T>> hessian_;
+  std::pmr::vector<T> values_;
+  std::pmr::vector<Dual<T>> dual_values_;
 };
 
 }  // namespace fewstep::host

@@ -76,6 +76,14 @@ struct SweepPlan {
   FEWSTEP_HD bool keeps_gradients() const {
     return !fixed_phi || has_step_arrays() || rule->op != RuleOp::kSgd;
   }
+  /// Whether steps are gradient descent at one rate, and of g_k nothing is read
+  /// but the step.
+  FEWSTEP_HD bool descends() const { return !keeps_gradients(); }
+  /// That rate.
+  template <class T, class R>
+  FEWSTEP_HD T fixed_rate(const R& phi) const {
+    return descends() ? T{phi(0)} : constant<T>(0.0F);
+  }
   /// Values of SweepBuffers::step.
   FEWSTEP_HD uint64_t n_step() const {
     const uint64_t n = rule->learned_mask ? 5 : 4;
@@ -142,21 +150,33 @@ FEWSTEP_HD void start_batch(Ops& ops, const BatchPass& pass, const X* x) {
   if constexpr (requires { ops.start(pass, x); }) ops.start(pass, x);
 }
 
-/// Whether the Hessian-vector product that comes, of n examples taken tile at a
-/// time, adds its tangents to `to` [P] itself, and not to `grad`; until
-/// tangents_added(ops). (cpu/tape.h)
+/// What the kernels of a gradient may do on the way instead of a pass over it
+/// afterwards: FusedCall of each layer, for all of the network. Addresses [P].
+template <class T>
+struct Fusion {
+  const T* rate = nullptr;  ///< Of a gradient into `grad`.
+  const T* grad = nullptr;
+  T* grad_bar = nullptr;
+  const Dual<T>* hessian = nullptr;  ///< Of one into this,
+  T* tangents = nullptr;             ///< which is left alone.
+};
+
+/// Whether the gradient that comes, of n examples taken tile at a time, does
+/// so; until fuse_nothing(ops). (cpu/tape.h)
 template <class Ops, class T>
-FEWSTEP_HD bool add_tangents_to(
-    Ops& ops, T* to, Dual<T>* grad, uint32_t n, uint32_t tile) {
-  if constexpr (requires { ops.add_tangents_to(to, grad, n, tile); }) {
-    return ops.add_tangents_to(to, grad, n, tile);
+FEWSTEP_HD bool fuse(Ops& ops,
+                     const Fusion<T>& fusion,
+                     uint32_t n,
+                     uint32_t tile) {
+  if constexpr (requires { ops.fuse(fusion, n, tile); }) {
+    return ops.fuse(fusion, n, tile);
   } else {
     return false;
   }
 }
 template <class Ops>
-FEWSTEP_HD void tangents_added(Ops& ops) {
-  if constexpr (requires { ops.tangents_added(); }) ops.tangents_added();
+FEWSTEP_HD void fuse_nothing(Ops& ops) {
+  if constexpr (requires { ops.fuse_nothing(); }) ops.fuse_nothing();
 }
 
 /// grad and the loss (batch_loss(ws)) of a whole batch: inner_loop.h's
@@ -356,15 +376,22 @@ FEWSTEP_CALLED void adapt(const E& e,
     T* const grad =
         plan.keeps_gradients() ? b.grad + uint64_t{k} * n_params : next;
     with_theta(plan, b, theta_0, k, [&](const auto& theta) {
+      const Batch<T> s = support_of_step(plan, support, k);
+      const T rate = plan.fixed_rate<T>(phi);
+      const bool fused =
+          plan.descends() &&
+          fuse(ops, Fusion<T>{.rate = &rate}, s.n, b.workspace.tile);
       batch_gradient(e,
                      ops,
                      BatchPass{false, k},
                      *plan.network,
                      theta,
                      b.workspace,
-                     support_of_step(plan, support, k),
+                     s,
                      grad);
+      fuse_nothing(ops);
       copy_value<T>(e, batch_loss(b.workspace), b.support_loss + k);
+      if (fused) return;
       T* stepped = next;  // Of what adapts; the frozen are copied around it.
       T* scale = nullptr;
       if (plan.has_step_arrays()) {
@@ -486,6 +513,16 @@ FEWSTEP_CALLED void sweep(const E& e,
   const uint32_t n_state = static_cast<uint32_t>(plan.n_state());
   clear(e, plan.rule->n_phi, b.phi_bar);
   clear(e, n_state, b.state_bar);
+  const float last = plan.weight(plan.steps);
+  const T rate = plan.fixed_rate<T>(phi);
+  // Whether grad_bar of the last step is there with the query set's gradient.
+  const bool fused =
+      plan.descends() && plan.second_order && last == 1.0F &&
+      fuse(
+          ops,
+          Fusion<T>{.rate = &rate, .grad = b.theta_bar, .grad_bar = b.grad_bar},
+          query.n,
+          b.workspace.tile);
   with_theta(plan, b, theta_0, plan.steps, [&](const auto& theta) {
     batch_gradient(e,
                    ops,
@@ -496,8 +533,8 @@ FEWSTEP_CALLED void sweep(const E& e,
                    query,
                    b.theta_bar);
   });
+  fuse_nothing(ops);
   copy_value<T>(e, batch_loss(b.workspace), b.query_loss);
-  const float last = plan.weight(plan.steps);
   if (last != 1.0F) {
     scale(e, n_params, constant<T>(last), b.theta_bar);
   }
@@ -506,11 +543,16 @@ FEWSTEP_CALLED void sweep(const E& e,
     const T* const grad = b.grad + uint64_t{k} * n_params;
     with_theta(plan, b, theta_0, k, [&](const auto& theta) {
       using View = Value<decltype(theta)>;
-      step_vjp(e, ops, plan, b, k, theta, phi);
+      if (!fused || k + 1 != plan.steps) {
+        step_vjp(e, ops, plan, b, k, theta, phi);
+      }
       if (plan.second_order) {
         const Batch<T> s = support_of_step(plan, support, k);
-        const bool added = add_tangents_to(
-            ops, b.theta_bar, b.hessian, s.n, b.dual_workspace.tile);
+        const bool added =
+            fuse(ops,
+                 Fusion<T>{.hessian = b.hessian, .tangents = b.theta_bar},
+                 s.n,
+                 b.dual_workspace.tile);
         batch_gradient(e,
                        ops,
                        BatchPass{false, k},
@@ -519,7 +561,7 @@ FEWSTEP_CALLED void sweep(const E& e,
                        b.dual_workspace,
                        Batch<Dual<T>>{s.x, s.labels, s.targets, s.n},
                        b.hessian);
-        tangents_added(ops);
+        fuse_nothing(ops);
         if (!added) {
           add_tangents(e, n_params, b.hessian, b.theta_bar);
           e.barrier();

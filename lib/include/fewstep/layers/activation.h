@@ -40,6 +40,9 @@ struct Relu {
   static constexpr LayerOp kOp = LayerOp::kRelu;
   template <class W, class T, class E>
   static FEWSTEP_HD void forward(const E& e, const LayerCall<T>& c) {
+    if constexpr (FusedCall<T>::kActivates) {
+      if (c.activation != 0) return;
+    }
     map_values(e, c, [](const T& x) { return relu(x); });
   }
   template <class W, class T, class E>

@@ -22,6 +22,8 @@ struct Dense {
     const uint32_t n_in = c.layer->n_in();
     const uint32_t n_out = c.layer->out_c;
     T* const out = c.out;
+    uint8_t activation = 0;
+    if constexpr (FusedCall<T>::kActivates) activation = c.activation;
     with_input(c, [&](const auto* in) FEWSTEP_INLINE_LAMBDA {
       for_each_tile<S::kRows, S::kCols, S::kExactCols>(
           e, n_out, c.n, [=](auto rows, auto cols, uint32_t o, uint32_t ex) {
@@ -29,6 +31,7 @@ struct Dense {
             start_columns(sums, bias.at(o));
             multiply_rows(
                 sums, w.at(o * n_in), n_in, in + ex * n_in, n_in, n_in);
+            if constexpr (IsSame<Sum, T>::value) activate(sums, activation);
             store_columns(sums, out + ex * n_out + o, n_out);
           });
     });
@@ -41,7 +44,7 @@ struct Dense {
     const uint32_t n_out = c.layer->out_c;
     const T* const dL_dout = c.out;
     using Sums = SumOf<W, T>;
-    with_gradient<Sums>(c, [&](auto grad, bool first) FEWSTEP_INLINE_LAMBDA {
+    with_gradient<W>(c, [&](auto grad, bool first) FEWSTEP_INLINE_LAMBDA {
       with_input(c, [&](const auto* in) FEWSTEP_INLINE_LAMBDA {
         add_products<Sums>(
             e, grad, first, dL_dout, n_out, n_out, in, n_in, n_in, c.n);

@@ -22,18 +22,28 @@
 
 namespace fewstep {
 
-/// Where a weight gradient of tangents alone (TangentView) may add its sums,
-/// instead of writing them beside the values in `grad`: `tangents`, at the
-/// layer's first parameter, or null. Of the CPU engine's dual numbers only
-/// (host/include/fewstep/host/lanes.h), and of dense layers.
+/// What a call at T may ask of a dense layer besides, so that no pass over what
+/// it writes is left for it. Of the CPU engine's SIMD types only
+/// (host/include/fewstep/host/lanes.h); all addresses are at the layer's first
+/// parameter.
+///
+///   kActivates  activation  forward also runs this activation, a relu, whose
+///                           own forward then has nothing to do; 0: none
+///   kDescends   rate        weight_gradient of a whole batch: null, or
+///               grad_bar      grad = theta - rate g; but if this is not null,
+///                             grad = g, grad_bar = -rate g (descent.h)
+///   kTangents   tangents    weight_gradient of tangents alone (TangentView):
+///                           null, or they are added here, not put into grad
 template <class T>
-struct TangentSums {
-  static constexpr bool kHas = false;
+struct FusedCall {
+  static constexpr bool kActivates = false;
+  static constexpr bool kDescends = false;
+  static constexpr bool kTangents = false;
 };
 
 /// Arguments of a layer operation on a tile of examples.
 template <class T>
-struct LayerCall : TangentSums<T> {
+struct LayerCall : FusedCall<T> {
   const Layer* layer;
   uint32_t n;          ///< Examples in the tile.
   RawView weights;     ///< At the layer's first parameter.

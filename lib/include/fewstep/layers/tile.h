@@ -9,6 +9,7 @@
 #ifndef FEWSTEP_LAYERS_TILE_H_
 #define FEWSTEP_LAYERS_TILE_H_
 
+#include "fewstep/descent.h"
 #include "fewstep/layers/layer.h"
 #include "fewstep/layers/tile_shape.h"
 #include "fewstep/numerics/cortex_m.h"
@@ -167,6 +168,13 @@ FEWSTEP_INLINE void store_rows(const Sum (&sums)[kRows][kCols],
              [&](int r, int c, const Sum& sum) { put_sum(&row[r][c], sum); });
 }
 
+/// sums[r][c] = activation(sums[r][c]): a relu, or none.
+template <int kRows, int kCols, class Sum>
+FEWSTEP_INLINE void activate(Sum (&sums)[kRows][kCols], uint8_t activation) {
+  if (activation != static_cast<uint8_t>(LayerOp::kRelu)) return;
+  init_sums(sums, [&](int r, int c) { return relu(sums[r][c]); });
+}
+
 /// p[c * step + r] = sums[r][c]
 template <int kRows, int kCols, class Sum, class T>
 FEWSTEP_INLINE void store_columns(const Sum (&sums)[kRows][kCols],
@@ -198,14 +206,16 @@ FEWSTEP_INLINE void store_delta_columns(const Sum (&sums)[kRows][kCols],
   }
 }
 
-/// load_rows() and store_rows() of sums that are added to what is there.
-template <int kRows, int kCols, class Sum>
-FEWSTEP_INLINE void load_rows(Sum (&sums)[kRows][kCols], AddTo<Sum>, uint32_t) {
+/// load_rows() and store_rows() of sums that go elsewhere.
+template <int kRows, int kCols, class Sum, class Put>
+FEWSTEP_INLINE void load_rows(Sum (&sums)[kRows][kCols],
+                              const SumsTo<Put>&,
+                              uint32_t) {
   init_sums(sums, [](int, int) { return constant<Sum>(0.0F); });
 }
-template <int kRows, int kCols, class Sum>
+template <int kRows, int kCols, class Sum, class Put>
 FEWSTEP_INLINE void store_rows(const Sum (&sums)[kRows][kCols],
-                               AddTo<Sum> to,
+                               const SumsTo<Put>& to,
                                uint32_t step) {
   store_sums(sums, [&](int r, int c, const Sum& sum) {
     put_sum(to + (static_cast<uint32_t>(r) * step + static_cast<uint32_t>(c)),
@@ -327,14 +337,37 @@ FEWSTEP_INLINE void multiply_column_by_rows(Sum (&sums)[kRows][kCols],
   }
 }
 
-/// f(where the call's gradient goes, whether sums start at +0): to `grad`, or
-/// to its TangentSums if it has some. Sums: a SumOf.
-template <class Sums, class T, class F>
+/// f(where the call's weight gradient goes, whether its sums start at +0): to
+/// `grad`, or where its FusedCall says.
+template <class W, class T, class F>
 FEWSTEP_INLINE void with_gradient(const LayerCall<T>& c, const F& f) {
-  using Sum = typename Sums::Type;
-  if constexpr (TangentSums<T>::kHas && !IsSame<Sum, T>::value) {
+  using Sum = typename SumOf<W, T>::Type;
+  if constexpr (FusedCall<T>::kTangents && !IsSame<Sum, T>::value) {
     if (c.tangents != nullptr) {
-      f(AddTo<Sum>{c.tangents}, true);
+      Sum* const at = c.tangents;
+      f(sums_to([=](uint32_t i, const Sum& sum) { at[i] = at[i] + sum; }),
+        true);
+      return;
+    }
+  }
+  if constexpr (FusedCall<T>::kDescends) {
+    if (c.rate != nullptr) {
+      T* const grad = c.grad;
+      T* const grad_bar = c.grad_bar;
+      const T rate = *c.rate;
+      if (grad_bar != nullptr) {
+        f(sums_to([=](uint32_t i, const T& g) {
+            grad[i] = g;
+            grad_bar[i] = descent_bar(rate, g);
+          }),
+          true);
+      } else {
+        const W theta = W::from(c.weights);
+        f(sums_to([=](uint32_t i, const T& g) {
+            grad[i] = descended(theta(i), rate, g);
+          }),
+          true);
+      }
       return;
     }
   }
@@ -411,7 +444,7 @@ FEWSTEP_INLINE void for_each_tile(const E& e,
 
 /// g[r * n_cols + c] += sum over k of a[k * a_step + r] b[k * b_step + c];
 /// `first`: the sums start at +0 and g is only written. Sums: a SumOf; g: an
-/// array, or AddTo one.
+/// array, or SumsTo.
 template <class Sums, class E, class G, class T, class B>
 FEWSTEP_INLINE void add_products(const E& e,
                                  G g,

@@ -93,16 +93,21 @@ FEWSTEP_INLINE void put_sum(Dual<Sum>* at, const Sum& sum) {
   at->tangent = sum;
 }
 
-/// Values that sums are added to, in the place of an array of gradients that
-/// they are written to. The sums start at +0.
-template <class Sum>
-struct AddTo {
-  Sum* at;
-  FEWSTEP_INLINE AddTo operator+(uint32_t i) const { return {at + i}; }
+/// Where sums go that are not merely written to an array: put(i, sum i). They
+/// start at +0.
+template <class Put>
+struct SumsTo {
+  Put put;
+  uint32_t i;
+  FEWSTEP_INLINE SumsTo operator+(uint32_t n) const { return {put, i + n}; }
 };
-template <class Sum>
-FEWSTEP_INLINE void put_sum(AddTo<Sum> to, const Sum& sum) {
-  *to.at = *to.at + sum;
+template <class Put>
+FEWSTEP_INLINE SumsTo<Put> sums_to(const Put& put) {
+  return {put, 0};
+}
+template <class Put, class Sum>
+FEWSTEP_INLINE void put_sum(const SumsTo<Put>& to, const Sum& sum) {
+  to.put(to.i, sum);
 }
 
 /// What a sum that goes to *at starts from.
@@ -110,8 +115,8 @@ template <class Sum, class T>
 FEWSTEP_INLINE Sum start_sum(const T* at, bool first) {
   return first ? constant<Sum>(0.0F) : as_sum<Sum>(*at);
 }
-template <class Sum>
-FEWSTEP_INLINE Sum start_sum(AddTo<Sum>, bool) {
+template <class Sum, class Put>
+FEWSTEP_INLINE Sum start_sum(const SumsTo<Put>&, bool) {
   return constant<Sum>(0.0F);
 }
 

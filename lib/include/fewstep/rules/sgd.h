@@ -13,6 +13,7 @@
 #ifndef FEWSTEP_RULES_SGD_H_
 #define FEWSTEP_RULES_SGD_H_
 
+#include "fewstep/descent.h"
 #include "fewstep/executor/serial.h"
 #include "fewstep/layers/layer.h"
 #include "fewstep/numerics/cortex_m.h"
@@ -30,7 +31,7 @@ FEWSTEP_HD inline void descend(const E& e,
                                T* grad) {
   e.for_each(n, [&](uint32_t j) {
     const uint32_t i = begin + j;
-    grad[i] = fma(-rate, grad[i], theta(i));
+    grad[i] = descended(theta(i), rate, grad[i]);
   });
 }
 
@@ -44,7 +45,7 @@ FEWSTEP_INLINE void descend_each(const E& e,
                                  T* grad) {
   e.for_each(n, [&](uint32_t j) {
     const uint32_t i = begin + j;
-    grad[i] = fma(-T{phi(i)}, grad[i], theta(i));
+    grad[i] = descended(theta(i), T{phi(i)}, grad[i]);
   });
 }
 
@@ -65,12 +66,12 @@ FEWSTEP_INLINE void descend_each(const SerialExecutor&,
     Registers<4>::next(rate, a0, a1, a2, a3);
     Registers<8>::load(grad, g0, g1, g2, g3);
     Registers<0>::store(grad,
-                        fma(-a0, g0, t0),
-                        fma(-a1, g1, t1),
-                        fma(-a2, g2, t2),
-                        fma(-a3, g3, t3));
+                        descended(t0, a0, g0),
+                        descended(t1, a1, g1),
+                        descended(t2, a2, g2),
+                        descended(t3, a3, g3));
   }
-  for (; n != 0; --n, ++grad) *grad = fma(-*rate++, *grad, *theta++);
+  for (; n != 0; --n, ++grad) *grad = descended(*theta++, *rate++, *grad);
 }
 #endif
 
@@ -86,7 +87,9 @@ FEWSTEP_HD inline void descend_vjp(const E& e,
                                    T* rate_bar) {
   const T* const theta_bar = c.theta_bar + begin;
   T* const grad_bar = c.grad_bar + begin;
-  const auto set = [=](uint32_t j) { grad_bar[j] = -(rate * theta_bar[j]); };
+  const auto set = [=](uint32_t j) {
+    grad_bar[j] = descent_bar(rate, theta_bar[j]);
+  };
   if (c.fixed_phi) {
     e.for_each(n, set);
     return;
@@ -177,7 +180,7 @@ struct MetaSgd {
     e.for_each(1, [&](uint32_t) { *c.loss_bar = constant<T>(0.0F); });
     e.for_each(c.network->n_adapted, [&](uint32_t i) {
       const T lambda = c.theta_bar[i];
-      c.grad_bar[i] = -(T{phi(i)} * lambda);
+      c.grad_bar[i] = descent_bar(T{phi(i)}, lambda);
       c.phi_bar[i] = fma(-c.grad[i], lambda, c.phi_bar[i]);
     });
   }
