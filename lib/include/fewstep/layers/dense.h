@@ -22,8 +22,7 @@ struct Dense {
     const uint32_t n_in = c.layer->n_in();
     const uint32_t n_out = c.layer->out_c;
     T* const out = c.out;
-    uint8_t activation = 0;
-    if constexpr (FusedCall<T>::kActivates) activation = c.activation;
+    const FusedCall<T> fused = c;
     with_input(c, [&](const auto* in) FEWSTEP_INLINE_LAMBDA {
       for_each_tile<S::kRows, S::kCols, S::kExactCols>(
           e, n_out, c.n, [=](auto rows, auto cols, uint32_t o, uint32_t ex) {
@@ -31,7 +30,9 @@ struct Dense {
             start_columns(sums, bias.at(o));
             multiply_rows(
                 sums, w.at(o * n_in), n_in, in + ex * n_in, n_in, n_in);
-            if constexpr (IsSame<Sum, T>::value) activate(sums, activation);
+            if constexpr (FusedCall<T>::kActivates && IsSame<Sum, T>::value) {
+              activate(sums, fused.activation);
+            }
             store_columns(sums, out + ex * n_out + o, n_out);
           });
     });
