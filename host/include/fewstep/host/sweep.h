@@ -239,6 +239,15 @@ FEWSTEP_HD T* state_at(const SweepPlan& plan,
   return n == 0 || k == 0 || k == plan.steps ? nullptr : b.state + (k - 1) * n;
 }
 
+/// g_k, or null where it is not kept.
+template <class T>
+FEWSTEP_HD T* gradient_at(const SweepPlan& plan,
+                          const SweepBuffers<T>& b,
+                          uint32_t k) {
+  return plan.keeps_gradients() ? b.grad + uint64_t{k} * plan.network->n_params
+                                : nullptr;
+}
+
 // Arrays, element by element: on a GPU functions of their own, since in the
 // sweep even their addresses would have to be spilled.
 
@@ -373,8 +382,8 @@ FEWSTEP_CALLED void adapt(const E& e,
   const uint32_t n_params = plan.network->n_params;
   for (uint32_t k = 0; k < plan.steps; ++k) {
     T* const next = b.theta + uint64_t{k} * n_params;
-    T* const grad =
-        plan.keeps_gradients() ? b.grad + uint64_t{k} * n_params : next;
+    T* const kept = gradient_at(plan, b, k);
+    T* const grad = kept != nullptr ? kept : next;
     with_theta(plan, b, theta_0, k, [&](const auto& theta) {
       const Batch<T> s = support_of_step(plan, support, k);
       const T rate = plan.fixed_rate<T>(phi);
@@ -441,7 +450,7 @@ FEWSTEP_CALLED void step_vjp(const E& e,
                              const V& theta,
                              const R& phi) {
   const Network& network = *plan.network;
-  const T* const grad = b.grad + uint64_t{k} * network.n_params;
+  const T* const grad = gradient_at(plan, b, k);
   RuleVjpCall<T> call = {};
   call.network = plan.network;
   call.rule = plan.rule;
@@ -540,7 +549,7 @@ FEWSTEP_CALLED void sweep(const E& e,
   }
   e.barrier();
   for (uint32_t k = plan.steps; k-- > 0;) {
-    const T* const grad = b.grad + uint64_t{k} * n_params;
+    const T* const grad = gradient_at(plan, b, k);
     with_theta(plan, b, theta_0, k, [&](const auto& theta) {
       using View = Value<decltype(theta)>;
       if (!fused || k + 1 != plan.steps) {
