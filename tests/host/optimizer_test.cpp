@@ -166,6 +166,29 @@ TEST(Optimizer, AnyLengthGivesTheBitsOfOneElementAfterAnother) {
   }
 }
 
+// A dead unit's moments end at +0, not at the least subnormal number; normal
+// ones, infinities and NaN are left as they are.
+TEST(Optimizer, AdamsMomentsAreNeverSubnormal) {
+  constexpr float kLeast = 0x1p-126F;
+  EXPECT_EQ(to_bits(without_subnormals(0x1p-127F)), 0U);
+  EXPECT_EQ(to_bits(without_subnormals(-0x1p-149F)), 0U);
+  EXPECT_EQ(without_subnormals(kLeast), kLeast);
+  EXPECT_EQ(without_subnormals(-kLeast), -kLeast);
+  EXPECT_EQ(without_subnormals(-INFINITY), -INFINITY);
+  EXPECT_TRUE(std::isnan(without_subnormals(NAN)));
+
+  const OuterRecipe r = recipe(OuterOptimizer::kAdam);
+  OuterState s = start(12);
+  for (int t = 0; t < 2000; ++t) {
+    std::vector<float> d_theta(kTheta, t == 0 ? 1.0F : 0.0F);
+    std::vector<float> d_phi(kPhi);
+    static_cast<void>(outer_step(r, false, d_theta, d_phi, &s));
+  }
+  // 0.1 x 0.9^1999 is 3e-93; 0.001 x 0.999^1999 is 1e-4.
+  for (const float m : s.m) EXPECT_EQ(to_bits(m), 0U);
+  for (const float v : s.v) EXPECT_NEAR(v, 1.35e-4F, 1e-6F);
+}
+
 TEST(Optimizer, AdamsFirstStepIsTheRateTimesTheSign) {
   OuterRecipe r = recipe(OuterOptimizer::kAdam);
   OuterState s = start(3);
